@@ -1,0 +1,73 @@
+#include "relay/block_pool.h"
+
+#include <cstdlib>
+#include <new>
+
+#include "relay/check.h"
+
+namespace penstock {
+namespace {
+
+// Free blocks kept for reuse: enough for a few streams at full speed (16 × 64 KiB),
+// the rest goes back to the allocator so that a burst does not stay resident.
+constexpr uint32_t kFreeBigMax = 32;
+constexpr uint32_t kFreeSmallMax = 256;
+
+void FreeAll(Block* block) {
+  while (block != nullptr) {
+    Block* next = block->next;
+    std::free(block);
+    block = next;
+  }
+}
+
+}  // namespace
+
+BlockPool::~BlockPool() {
+  FreeAll(small_.head);
+  FreeAll(big_.head);
+}
+
+Block* BlockPool::Take(FreeList& list, uint32_t capacity) {
+  return bytes_out_ + capacity > bytes_max_ ? nullptr : Make(list, capacity);
+}
+
+Block* BlockPool::TakeBeyondLimit() {
+  Block* block = Make(small_, kSmallBlockBytes);
+  // Nothing can be read from the socket again, and nothing may be lost.
+  PENSTOCK_CHECK(block != nullptr);
+  return block;
+}
+
+Block* BlockPool::Make(FreeList& list, uint32_t capacity) {
+  Block* block = list.head;
+  if (block != nullptr) {
+    list.head = block->next;
+    --list.count;
+  } else {
+    void* memory = std::malloc(sizeof(Block) + capacity);
+    if (memory == nullptr) return nullptr;
+    block = new (memory) Block;
+    block->data = static_cast<uint8_t*>(memory) + sizeof(Block);
+    block->capacity = capacity;
+  }
+  block->next = nullptr;
+  block->length = 0;
+  bytes_out_ += capacity;
+  return block;
+}
+
+void BlockPool::Give(Block* block) {
+  bytes_out_ -= block->capacity;
+  const bool big = block->capacity == kBigBlockBytes;
+  FreeList& list = big ? big_ : small_;
+  if (list.count >= (big ? kFreeBigMax : kFreeSmallMax)) {
+    std::free(block);
+    return;
+  }
+  block->next = list.head;
+  list.head = block;
+  ++list.count;
+}
+
+}  // namespace penstock

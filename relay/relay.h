@@ -1,0 +1,87 @@
+// The host side of one stack on one io_context: dials, reads and writes host
+// sockets, one task per flow (tcp_task.h).
+//
+// The stack puts flows that have something for the relay on `to_relay()` and rings
+// `doorbell()`; the relay puts flows that have something for the stack on
+// `to_stack()` and rings the stack's doorbell. All methods belong to the thread
+// that runs the io_context, but for the ends of the two rings that are the
+// stack's.
+#ifndef PENSTOCK_RELAY_RELAY_H_
+#define PENSTOCK_RELAY_RELAY_H_
+
+#include <cstdint>
+#include <memory>
+#include <unordered_set>
+
+#include "absl/status/status.h"
+#include "relay/block_pool.h"
+#include "relay/doorbell.h"
+#include "relay/flow_pipe.h"
+#include "relay/socket_factory.h"
+
+namespace boost::asio {
+class io_context;
+}
+
+namespace penstock {
+
+class TcpTask;
+
+struct RelayOptions {
+  uint32_t flow_count_max = 0;
+  uint64_t block_bytes_max = 0;
+  Duration keepalive_idle{};
+  Duration keepalive_interval{};
+  int keepalive_probes = 0;
+  std::shared_ptr<SocketFactory> socket_factory;
+};
+
+class Relay final : public std::enable_shared_from_this<Relay> {
+ public:
+  // Both doorbells outlive the relay's last task; the io_context outlives the relay.
+  Relay(boost::asio::io_context& io, RelayOptions options, Doorbell& stack_doorbell);
+  ~Relay();
+  Relay(const Relay&) = delete;
+  Relay& operator=(const Relay&) = delete;
+
+  // Serves every flow on to_relay(), then arms the doorbell.
+  void RunReady();
+
+  // Closes every socket with a reset and lets go of everything that belongs to the
+  // stack. Afterwards the relay touches no pipe and no doorbell.
+  void Shutdown();
+
+  [[nodiscard]] ReadyRing& to_relay() { return to_relay_; }
+  [[nodiscard]] ReadyRing& to_stack() { return to_stack_; }
+  [[nodiscard]] Doorbell& doorbell() { return doorbell_; }
+  // After Shutdown, any one thread; before, the relay's thread.
+  [[nodiscard]] BlockPool& blocks() { return blocks_; }
+
+  // For tasks.
+  [[nodiscard]] boost::asio::io_context& io() { return io_; }
+  [[nodiscard]] const RelayOptions& options() const { return options_; }
+  // `pipe` has something for the stack.
+  void TellStack(FlowPipe& pipe);
+  // `task` waits until a block comes back to the pool.
+  void WaitForBlock(TcpTask& task);
+  void Remove(TcpTask& task);
+
+ private:
+  void Serve(FlowPipe& pipe);
+  void WakeWaiters();
+
+  boost::asio::io_context& io_;
+  const RelayOptions options_;
+  Doorbell& stack_doorbell_;
+  Doorbell doorbell_;
+  ReadyRing to_relay_;
+  ReadyRing to_stack_;
+  BlockPool blocks_;
+  std::unordered_set<TcpTask*> tasks_;
+  std::unordered_set<TcpTask*> waiting_for_block_;
+  bool shut_down_ = false;
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_RELAY_RELAY_H_

@@ -1,0 +1,96 @@
+#include "relay/relay_thread.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace penstock {
+namespace asio = boost::asio;
+
+class RelayThread::Impl {
+ public:
+  Impl(RelayOptions options, Doorbell& stack_doorbell)
+      : io_(1),
+        bell_(io_),
+        relay_(std::make_shared<Relay>(io_, std::move(options), stack_doorbell)) {}
+
+  absl::Status Start() {
+    if (absl::Status status = relay_->doorbell().Open(); !status.ok()) return status;
+    // Waiting on the descriptor keeps the io_context busy: no other work guard. The
+    // doorbell keeps its own descriptor; Asio closes this copy.
+    const int copy = fcntl(relay_->doorbell().descriptor(), F_DUPFD_CLOEXEC, 0);
+    if (copy < 0) return absl::ResourceExhaustedError("cannot copy an eventfd: no descriptors left");
+    bell_.assign(copy);
+    asio::post(io_, [this] { Listen(); });
+    try {
+      thread_ = std::thread([this] { io_.run(); });
+    } catch (const std::system_error& error) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("cannot start a relay thread: ", error.what()));
+    }
+    pthread_setname_np(thread_.native_handle(), "penstock-relay");
+    return absl::OkStatus();
+  }
+
+  void Join() {
+    if (!thread_.joinable()) return;
+    asio::post(io_, [this] {
+      relay_->Shutdown();
+      boost::system::error_code error;
+      bell_.close(error);
+    });
+    thread_.join();
+  }
+
+  Relay& relay() { return *relay_; }
+
+ private:
+  // Serves, then waits for the doorbell. Reading the eventfd keeps Asio's
+  // edge-triggered registration; waiting for readability would re-arm epoll.
+  void Listen() {
+    relay_->RunReady();
+    bell_.async_read_some(asio::buffer(&rings_, sizeof rings_),
+                          [this](boost::system::error_code error, size_t) {
+                            if (error) return;
+                            relay_->doorbell().Silenced();
+                            Listen();
+                          });
+  }
+
+  asio::io_context io_;
+  asio::posix::stream_descriptor bell_;
+  uint64_t rings_ = 0;  // what was read from the eventfd; nobody asks how often
+  std::shared_ptr<Relay> relay_;
+  std::thread thread_;
+};
+
+absl::StatusOr<std::unique_ptr<RelayThread>> RelayThread::Start(RelayOptions options,
+                                                                Doorbell& stack_doorbell) {
+  auto impl = std::make_unique<Impl>(std::move(options), stack_doorbell);
+  // The library's threads take no signals: those are the embedder's.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  absl::Status status = impl->Start();
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (!status.ok()) return status;
+  return std::unique_ptr<RelayThread>(new RelayThread(std::move(impl)));
+}
+
+RelayThread::RelayThread(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+RelayThread::~RelayThread() { impl_->Join(); }
+Relay& RelayThread::relay() { return impl_->relay(); }
+void RelayThread::Join() { impl_->Join(); }
+
+}  // namespace penstock

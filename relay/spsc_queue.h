@@ -1,0 +1,116 @@
+// Bounded lock-free queues with one producer and one consumer.
+//
+// SpscQueue has its storage inside (one per flow and direction); SpscRing has a
+// capacity chosen at run time (one per relay and direction). Each index is written
+// by one side only: `tail_` by the producer, `head_` by the consumer, and both are
+// sequentially consistent, because a doorbell's `sleeping` flag (doorbell.h) is
+// ordered against them.
+#ifndef PENSTOCK_RELAY_SPSC_QUEUE_H_
+#define PENSTOCK_RELAY_SPSC_QUEUE_H_
+
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace penstock {
+
+template <typename T, uint32_t kCapacity>
+class SpscQueue {
+  static_assert(std::has_single_bit(kCapacity));
+
+ public:
+  // Producer. False if full.
+  bool Push(const T& value) noexcept {
+    const uint32_t tail = tail_.load(std::memory_order_relaxed);
+    if (tail - head_.load(std::memory_order_acquire) == kCapacity) return false;
+    slots_[tail % kCapacity] = value;
+    tail_.store(tail + 1, std::memory_order_seq_cst);
+    return true;
+  }
+  // Consumer. False if empty.
+  bool Pop(T& value) noexcept {
+    const uint32_t head = head_.load(std::memory_order_relaxed);
+    if (tail_.load(std::memory_order_seq_cst) == head) return false;
+    value = slots_[head % kCapacity];
+    head_.store(head + 1, std::memory_order_release);
+    return true;
+  }
+  // Producer: slots that are free at least. Any side: empty() is a hint.
+  [[nodiscard]] uint32_t free_slots() const noexcept {
+    return kCapacity - (tail_.load(std::memory_order_relaxed) -
+                        head_.load(std::memory_order_acquire));
+  }
+  [[nodiscard]] bool empty() const noexcept {
+    return tail_.load(std::memory_order_seq_cst) == head_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  alignas(64) std::atomic<uint32_t> tail_{0};
+  alignas(64) std::atomic<uint32_t> head_{0};
+  T slots_[kCapacity];
+};
+
+template <typename T>
+class SpscRing {
+ public:
+  // Holds at least `count_max` elements.
+  explicit SpscRing(uint32_t count_max)
+      : mask_(std::bit_ceil(count_max < 2 ? 2u : count_max) - 1),
+        slots_(std::make_unique<T[]>(size_t{mask_} + 1)) {}
+
+  bool Push(const T& value) noexcept {
+    const uint32_t tail = tail_.load(std::memory_order_relaxed);
+    if (tail - head_.load(std::memory_order_acquire) == mask_ + 1) return false;
+    slots_[tail & mask_] = value;
+    tail_.store(tail + 1, std::memory_order_seq_cst);
+    return true;
+  }
+  bool Pop(T& value) noexcept {
+    const uint32_t head = head_.load(std::memory_order_relaxed);
+    if (tail_.load(std::memory_order_seq_cst) == head) return false;
+    value = slots_[head & mask_];
+    head_.store(head + 1, std::memory_order_release);
+    return true;
+  }
+  [[nodiscard]] bool empty() const noexcept {
+    return tail_.load(std::memory_order_seq_cst) == head_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  const uint32_t mask_;
+  std::unique_ptr<T[]> slots_;
+  alignas(64) std::atomic<uint32_t> tail_{0};
+  alignas(64) std::atomic<uint32_t> head_{0};
+};
+
+// An intrusive list that one thread pushes to and one thread takes whole: things
+// that are given back. It cannot overflow; the order is not kept. T has a member
+// `T* next`.
+template <typename T>
+class ReturnList {
+ public:
+  void Push(T* item) noexcept {
+    T* head = head_.load(std::memory_order_relaxed);
+    do {
+      item->next = head;
+    } while (!head_.compare_exchange_weak(head, item, std::memory_order_seq_cst,
+                                          std::memory_order_relaxed));
+  }
+  // All items, linked by `next`; nullptr if there are none.
+  [[nodiscard]] T* TakeAll() noexcept {
+    if (head_.load(std::memory_order_relaxed) == nullptr) return nullptr;
+    return head_.exchange(nullptr, std::memory_order_seq_cst);
+  }
+  [[nodiscard]] bool empty() const noexcept {
+    return head_.load(std::memory_order_seq_cst) == nullptr;
+  }
+
+ private:
+  std::atomic<T*> head_{nullptr};
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_RELAY_SPSC_QUEUE_H_

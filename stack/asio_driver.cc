@@ -1,0 +1,176 @@
+#include "stack/asio_driver.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <utility>
+
+#include "relay/relay.h"
+#include "stack/stack_impl.h"
+
+namespace penstock {
+namespace asio = boost::asio;
+using boost::system::error_code;
+
+// One pass is: Poll, then the relay's ready flows, again until neither has anything
+// for the other. It is run when the link is readable, when a relay task has something
+// for the stack (the doorbell's hook, no system call), when Wake or Post rings the
+// doorbell from elsewhere, and at the deadline.
+class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
+ public:
+  explicit Impl(asio::io_context& io) : io_(io), link_watch_(io), bell_watch_(io), timer_(io) {}
+
+  absl::Status Open(Config config, std::unique_ptr<Link> link) {
+    auto inside = std::make_unique<Stack::Impl>(std::move(config), std::move(link));
+    relay_ = std::make_shared<Relay>(io_, inside->MakeRelayOptions(), inside->doorbell());
+    relay_->doorbell().SetHook([](void*) {}, nullptr);  // every pass serves the relay
+    if (absl::Status status = inside->Open(relay_); !status.ok()) return status;
+    inside->doorbell().SetHook([](void* self) { static_cast<Impl*>(self)->SchedulePass(); }, this);
+    if (absl::Status status = Watch(link_watch_, inside->link().descriptor()); !status.ok()) {
+      return status;
+    }
+    if (absl::Status status = Watch(bell_watch_, inside->doorbell().descriptor()); !status.ok()) {
+      return status;
+    }
+    stack_.reset(new Stack(std::move(inside)));
+    return absl::OkStatus();
+  }
+
+  void Start() {
+    SchedulePass();
+    WaitReadable();
+    WaitBell();
+  }
+
+  void Stop() {
+    if (std::exchange(stopped_, true)) return;
+    error_code ignored;
+    link_watch_.close(ignored);
+    bell_watch_.close(ignored);
+    timer_.cancel();
+    relay_->Shutdown();
+  }
+
+  Stack& stack() { return *stack_; }
+
+ private:
+  // Passes in a row before other handlers of the io_context have their turn.
+  static constexpr int kPassesMax = 8;
+
+  absl::Status Watch(asio::posix::stream_descriptor& watch, int descriptor) {
+    if (descriptor < 0) return absl::OkStatus();
+    // A copy for Asio, which closes what it is given.
+    const int copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+    error_code error;
+    if (copy >= 0) watch.assign(copy, error);
+    if (copy < 0 || error) return absl::ResourceExhaustedError("cannot watch the link: no descriptors left");
+    return absl::OkStatus();
+  }
+
+  void SchedulePass() {
+    if (std::exchange(pass_scheduled_, true)) return;
+    asio::post(io_, [self = shared_from_this()] { self->RunPass(); });
+  }
+
+  void RunPass() {
+    if (stopped_) return;
+    Time deadline{};
+    Time now{};
+    for (int i = 0; i < kPassesMax; ++i) {
+      pass_scheduled_ = true;  // the hook need not post: we are looking
+      now = Clock::now();
+      deadline = stack_->Poll(now);
+      relay_->RunReady();
+      if (deadline > now && relay_->to_stack().empty()) break;
+    }
+    pass_scheduled_ = false;
+    if (deadline <= now || !relay_->to_stack().empty()) {
+      SchedulePass();
+    } else if (deadline < timer_deadline_) {
+      WaitDeadline(deadline);
+    }
+    if (stack_->impl_->link_full()) WaitWritable();
+  }
+
+  // Only ever moved earlier: a timer that fires for nothing costs one pass, re-arming
+  // it at each round trip would cost two system calls.
+  void WaitDeadline(Time deadline) {
+    timer_deadline_ = deadline;
+    timer_.expires_at(deadline);
+    timer_.async_wait([self = shared_from_this()](error_code error) {
+      if (error || self->stopped_) return;
+      self->timer_deadline_ = kNever;
+      self->RunPass();
+    });
+  }
+
+  void WaitReadable() {
+    if (!link_watch_.is_open()) return;
+    link_watch_.async_wait(asio::posix::stream_descriptor::wait_read,
+                           [self = shared_from_this()](error_code error) {
+                             if (error || self->stopped_) return;
+                             self->RunPass();
+                             self->WaitReadable();
+                           });
+  }
+
+  void WaitWritable() {
+    if (waiting_writable_ || !link_watch_.is_open()) return;
+    waiting_writable_ = true;
+    link_watch_.async_wait(asio::posix::stream_descriptor::wait_write,
+                           [self = shared_from_this()](error_code error) {
+                             self->waiting_writable_ = false;
+                             if (!error && !self->stopped_) self->RunPass();
+                           });
+  }
+
+  void WaitBell() {
+    bell_watch_.async_read_some(asio::buffer(&rings_, sizeof rings_),
+                                [self = shared_from_this()](error_code error, size_t) {
+                                  if (error || self->stopped_) return;
+                                  self->stack_->impl_->doorbell().Silenced();
+                                  self->RunPass();
+                                  self->WaitBell();
+                                });
+  }
+
+  asio::io_context& io_;
+  std::shared_ptr<Relay> relay_;
+  std::unique_ptr<Stack> stack_;
+  asio::posix::stream_descriptor link_watch_;
+  asio::posix::stream_descriptor bell_watch_;
+  asio::steady_timer timer_;
+  Time timer_deadline_ = kNever;
+  uint64_t rings_ = 0;
+  bool pass_scheduled_ = false;
+  bool waiting_writable_ = false;
+  bool stopped_ = false;
+};
+
+AsioDriver::AsioDriver(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+AsioDriver::~AsioDriver() { impl_->Stop(); }
+
+absl::StatusOr<std::unique_ptr<AsioDriver>> AsioDriver::Create(asio::io_context& io, Config config,
+                                                               std::unique_ptr<Link> link) {
+  if (link == nullptr) return absl::InvalidArgumentError("no link was given");
+  if (absl::Status status = Validate(config, link->capabilities()); !status.ok()) return status;
+  if (config.relay_threads != 0) {
+    return absl::InvalidArgumentError(
+        "relay_threads is not 0: an AsioDriver runs everything on one thread");
+  }
+  auto impl = std::make_shared<Impl>(io);
+  if (absl::Status status = impl->Open(std::move(config), std::move(link)); !status.ok()) {
+    return status;
+  }
+  impl->Start();
+  return std::unique_ptr<AsioDriver>(new AsioDriver(std::move(impl)));
+}
+
+Stack& AsioDriver::stack() { return impl_->stack(); }
+void AsioDriver::Stop() { impl_->Stop(); }
+
+}  // namespace penstock

@@ -1,0 +1,46 @@
+// One thread for everything: the stack and its relay tasks on the embedder's
+// io_context. Best for round trips and small machines (no hop between threads).
+//
+//   boost::asio::io_context io;
+//   auto driver = AsioDriver::Create(io, {.relay_threads = 0}, std::move(link));
+//   io.run();
+//
+// The driver keeps the io_context busy until Stop() or its destruction. All of it
+// belongs to the one thread that runs the io_context, but for Stack::Wake, Post
+// and Snapshot.
+#ifndef PENSTOCK_STACK_ASIO_DRIVER_H_
+#define PENSTOCK_STACK_ASIO_DRIVER_H_
+
+#include <boost/asio/io_context.hpp>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "stack/stack.h"
+
+namespace penstock {
+
+class AsioDriver {
+ public:
+  // `config.relay_threads` must be 0. The io_context outlives the driver and is
+  // run by one thread only. The first pass happens when the io_context runs.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<AsioDriver>> Create(
+      boost::asio::io_context& io, Config config, std::unique_ptr<Link> link);
+  ~AsioDriver();
+  AsioDriver(const AsioDriver&) = delete;
+  AsioDriver& operator=(const AsioDriver&) = delete;
+
+  [[nodiscard]] Stack& stack();
+
+  // Stops polling and lets io_context::run() return once nothing else keeps it.
+  // Live flows are reset. Idempotent.
+  void Stop();
+
+ private:
+  class Impl;
+  explicit AsioDriver(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;  // pending handlers hold it too
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_STACK_ASIO_DRIVER_H_

@@ -1,0 +1,100 @@
+#include "stack/config.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace penstock {
+namespace {
+
+absl::Status Wrong(std::string_view what) {
+  return absl::InvalidArgumentError({what.data(), what.size()});
+}
+
+absl::Status CheckFamily(const FamilyConfig& family, Family kind) {
+  if (!family.enabled) return absl::OkStatus();
+  const std::string name = kind == Family::kIpv4 ? "ipv4" : "ipv6";
+  const int bits = kind == Family::kIpv4 ? 32 : 128;
+  const auto check = [&](const char* field, const IpAddress& address) -> absl::Status {
+    if (address.family != kind) {
+      return Wrong(absl::StrCat(name, ".", field, " is ", address.ToString(),
+                                ": it must be an ", name, " address"));
+    }
+    if (!InPrefix(address, family.gateway, family.prefix_length)) {
+      return Wrong(absl::StrCat(name, ".", field, " ", address.ToString(),
+                                " lies outside the link's prefix ", family.gateway.ToString(),
+                                "/", family.prefix_length, ": choose one inside it"));
+    }
+    return absl::OkStatus();
+  };
+  if (family.prefix_length < 1 || family.prefix_length > bits - 2) {
+    return Wrong(absl::StrCat(name, ".prefix_length is ", family.prefix_length,
+                              ": it must be 1 to ", bits - 2,
+                              ", with room for guest, gateway and DNS address"));
+  }
+  for (const auto& [field, address] :
+       {std::pair{"gateway", &family.gateway}, {"dns", &family.dns}, {"guest", &family.guest}}) {
+    if (absl::Status status = check(field, *address); !status.ok()) return status;
+  }
+  if (family.gateway == family.guest || family.dns == family.guest) {
+    return Wrong(absl::StrCat(name, ".guest ", family.guest.ToString(),
+                              " is also the gateway's or the DNS address: give it its own"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRange(std::string_view name, uint64_t value, uint64_t low, uint64_t high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return Wrong(absl::StrCat(absl::string_view(name.data(), name.size()), " is ", value,
+                            ": it must be ", low, " to ", high));
+}
+
+absl::Status CheckPositive(std::string_view name, Duration value) {
+  if (value > Duration::zero()) return absl::OkStatus();
+  return Wrong(absl::StrCat(absl::string_view(name.data(), name.size()),
+                            " is not positive: give it at least a millisecond"));
+}
+
+}  // namespace
+
+absl::Status Validate(const Config& config, const LinkCapabilities& link) {
+  if (!config.ipv4.enabled && !config.ipv6.enabled) {
+    return Wrong("ipv4 and ipv6 are both off: leave one on");
+  }
+  if (absl::Status status = CheckFamily(config.ipv4, Family::kIpv4); !status.ok()) return status;
+  if (absl::Status status = CheckFamily(config.ipv6, Family::kIpv6); !status.ok()) return status;
+  const uint32_t mtu_min = config.ipv6.enabled ? 1'280 : 576;
+  if (config.mtu < mtu_min || config.mtu > link.mtu_max) {
+    return Wrong(absl::StrCat("mtu is ", config.mtu, ": with IPv6 ",
+                              config.ipv6.enabled ? "on" : "off", " it must be ", mtu_min, " to ",
+                              link.mtu_max, " (this link's maximum)"));
+  }
+  if ((config.gateway_mac[0] & 1) != 0) {
+    return Wrong("gateway_mac is a multicast address: clear the lowest bit of its first byte");
+  }
+  if (config.relay_threads < 0 || config.relay_threads > 64) {
+    return Wrong(absl::StrCat("relay_threads is ", config.relay_threads, ": it must be 0 to 64"));
+  }
+  for (const absl::Status& status :
+       {CheckRange("flow_count_max", config.flow_count_max, 1, 1'048'576),
+        CheckRange("half_open_count_max", config.half_open_count_max, 1, config.flow_count_max),
+        CheckRange("half_open_per_destination_max", config.half_open_per_destination_max, 1,
+                   config.half_open_count_max),
+        // A window for each of the last flows (TcpFlows::InitialWindow) must fit.
+        CheckRange("buffer_bytes_max", config.buffer_bytes_max, uint64_t{1} << 20,
+                   uint64_t{1} << 40),
+        CheckPositive("dial_timeout", config.dial_timeout),
+        CheckPositive("handshake_timeout", config.handshake_timeout),
+        CheckPositive("silent_timeout", config.silent_timeout),
+        CheckPositive("stall_timeout", config.stall_timeout),
+        CheckPositive("keepalive_idle", config.keepalive_idle),
+        CheckPositive("keepalive_interval", config.keepalive_interval),
+        CheckPositive("time_wait", config.time_wait)}) {
+    if (!status.ok()) return status;
+  }
+  if (config.keepalive_probes < 1 || config.keepalive_probes > 127) {
+    return Wrong(
+        absl::StrCat("keepalive_probes is ", config.keepalive_probes, ": it must be 1 to 127"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace penstock

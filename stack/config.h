@@ -1,0 +1,90 @@
+// What an embedder chooses for one stack. Plain values; Validate() names the
+// first field that cannot work, what it is and what to write instead.
+#ifndef PENSTOCK_STACK_CONFIG_H_
+#define PENSTOCK_STACK_CONFIG_H_
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "relay/endpoint.h"
+#include "relay/socket_factory.h"
+#include "relay/time.h"
+#include "stack/link/link.h"
+
+namespace penstock {
+
+using MacAddress = std::array<uint8_t, 6>;
+
+// One family on the link. The guest configures itself with these (by DHCP, RA or
+// by hand); the stack answers for `gateway` and `dns` only.
+struct FamilyConfig {
+  bool enabled = true;
+  IpAddress gateway;
+  IpAddress dns;
+  IpAddress guest;
+  int prefix_length = 0;
+};
+
+struct Config {
+  FamilyConfig ipv4{.gateway = IpAddress::V4(10, 0, 2, 2),
+                    .dns = IpAddress::V4(10, 0, 2, 3),
+                    .guest = IpAddress::V4(10, 0, 2, 15),
+                    .prefix_length = 24};
+  FamilyConfig ipv6{.gateway = *IpAddress::Parse("fd00::2"),
+                    .dns = *IpAddress::Parse("fd00::3"),
+                    .guest = *IpAddress::Parse("fd00::15"),
+                    .prefix_length = 64};
+  // 1280 (576 with IPv6 off) to the link's mtu_max; bytes of an IP packet.
+  uint32_t mtu = 1500;
+  // Locally administered; the guest sees it as the gateway's and the DNS address's.
+  MacAddress gateway_mac{0x52, 0x55, 0x0a, 0x00, 0x02, 0x02};
+  // Unset: learned from the first valid frame, then fixed.
+  std::optional<MacAddress> guest_mac;
+
+  // Connections to a gateway address reach the host's loopback, the guest's
+  // family first, the other one if that is refused.
+  bool host_loopback = false;
+
+  // 0: no threads; only for stacks that an AsioDriver drives, which runs the
+  // relay tasks on its io_context. 1–64: that many relay threads of our own.
+  int relay_threads = 1;
+
+  // Where host sockets come from; unset: DefaultSocketFactory(). Called on relay
+  // threads, must outlive the stack and be thread-safe.
+  std::shared_ptr<SocketFactory> socket_factory;
+
+  // Limits. Sixteen thousand flows is what a busy build farm's guest was seen to
+  // open; the half-open ones are limited apart so that a SYN scan cannot starve
+  // established flows. Half-open: dialing or in handshake.
+  uint32_t flow_count_max = 16'384;
+  uint32_t half_open_count_max = 1'024;
+  uint32_t half_open_per_destination_max = 256;
+  // Bytes of guest data and out-of-order data that all flows may hold, and of
+  // host data the same again.
+  uint64_t buffer_bytes_max = uint64_t{256} << 20;
+
+  // Timeouts.
+  Duration dial_timeout = std::chrono::seconds(30);
+  Duration handshake_timeout = std::chrono::seconds(30);
+  // Nothing heard from the guest while it owes an acknowledgement.
+  Duration silent_timeout = std::chrono::minutes(15);
+  // The guest answers, but takes no byte.
+  Duration stall_timeout = std::chrono::minutes(30);
+  Duration keepalive_idle = std::chrono::hours(2);
+  Duration keepalive_interval = std::chrono::seconds(75);
+  int keepalive_probes = 9;
+  Duration time_wait = std::chrono::seconds(60);
+};
+
+// OK, or InvalidArgument with a sentence such as
+// "mtu is 900: with IPv6 on it must be 1280 to 65521 (this link's maximum)".
+[[nodiscard]] absl::Status Validate(const Config& config, const LinkCapabilities& link);
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_STACK_CONFIG_H_

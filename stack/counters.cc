@@ -1,0 +1,35 @@
+#include "stack/counters.h"
+
+namespace penstock {
+
+std::string_view Name(DropCause cause) {
+  static constexpr std::array<std::string_view, kDropCauseCount> kNames = {
+#define PENSTOCK_X(enumerator, name) name,
+      PENSTOCK_DROP_CAUSES(PENSTOCK_X)
+#undef PENSTOCK_X
+  };
+  return kNames[static_cast<size_t>(cause)];
+}
+
+uint64_t CounterSnapshot::drops_total() const {
+  uint64_t total = 0;
+  for (uint64_t count : drops) total += count;
+  return total;
+}
+
+CounterSnapshot Counters::Snapshot() const {
+  CounterSnapshot copy;
+#define PENSTOCK_X(field, help) copy.field = field.value();
+  PENSTOCK_COUNTERS(PENSTOCK_X)
+#undef PENSTOCK_X
+  for (size_t i = 0; i < kDropCauseCount; ++i) copy.drops[i] = drops[i].value();
+  copy.flows_dialing = static_cast<uint32_t>(flows_dialing.value());
+  copy.flows_handshake = static_cast<uint32_t>(flows_handshake.value());
+  copy.flows_open = static_cast<uint32_t>(flows_open.value());
+  copy.flows_closing = static_cast<uint32_t>(flows_closing.value());
+  copy.buffer_bytes_to_host = buffer_bytes_to_host.value();
+  copy.buffer_bytes_to_guest = buffer_bytes_to_guest.value();
+  return copy;
+}
+
+}  // namespace penstock

@@ -1,0 +1,598 @@
+#include "stack/flow/tcp_flows.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "relay/check.h"
+
+namespace penstock {
+namespace {
+
+std::string_view StateName(const Flow& flow) {
+  switch (flow.state) {
+    case FlowState::kFree: return "free";
+    case FlowState::kDialing: return "dialing";
+    case FlowState::kHandshake: return "handshake";
+    case FlowState::kOpen:
+      return flow.host_eof || flow.pcb.guest_fin ? "half-closed" : "established";
+    case FlowState::kClosing: return "closing";
+  }
+  return "";
+}
+
+std::string_view EndName(FlowEnd end) {
+  switch (end) {
+    case FlowEnd::kNone: return "";
+    case FlowEnd::kClosed: return "closed";
+    case FlowEnd::kResetByGuest: return "reset by guest";
+    case FlowEnd::kResetByHost: return "reset by host";
+    case FlowEnd::kRefused: return "refused";
+    case FlowEnd::kUnreachable: return "unreachable";
+    case FlowEnd::kDialTimeout: return "dial timeout";
+    case FlowEnd::kHandshakeTimeout: return "handshake timeout";
+    case FlowEnd::kSilent: return "guest silent";
+    case FlowEnd::kStalled: return "stalled";
+    case FlowEnd::kKeepalive: return "keepalive timeout";
+    case FlowEnd::kOutOfMemory: return "out of memory";
+    case FlowEnd::kShutdown: return "shut down";
+  }
+  return "";
+}
+
+FlowInfo Describe(const Flow& flow, Time now) {
+  return {.guest = flow.tuple.guest,
+          .destination = flow.tuple.destination,
+          .state = std::string(StateName(flow)),
+          .end = std::string(EndName(flow.end)),
+          .bytes_to_host = flow.bytes_to_host,
+          .bytes_to_guest = flow.bytes_to_guest,
+          .age = now - flow.opened_at};
+}
+
+}  // namespace
+
+TcpFlows::TcpFlows(const Config& config, const LinkCapabilities& capabilities,
+                   const LinkAddresses& link, FrameBatch& batch, Counters& counters,
+                   std::vector<Relay*> relays, uint64_t slot_bytes)
+    : config_(config),
+      capabilities_(capabilities),
+      link_(link),
+      batch_(batch),
+      counters_(counters),
+      relays_(std::move(relays)),
+      relay_to_ring_(relays_.size()),
+      // Twice the windows promised: a kept byte may cost more than one (its buffer),
+      // and out-of-order data is kept too. What does not fit is dropped and counted.
+      buffers_(2 * config.buffer_bytes_max + slot_bytes),
+      slot_bytes_(slot_bytes),
+      engine_({.mtu = config.mtu,
+               .super_segments_ipv4 = capabilities.tcp4_gso_to_guest,
+               .super_segments_ipv6 = capabilities.tcp6_gso_to_guest},
+              *this),
+      table_(config.flow_count_max, static_cast<uint8_t>(relays_.size())),
+      time_wait_(config.flow_count_max, config.time_wait) {}
+
+TcpFlows::~TcpFlows() = default;
+
+void TcpFlows::BeginPass(Time now) {
+  now_ = now;
+  engine_.SetTime(now);
+}
+
+// ---------------------------------------------------------------- the ready list
+
+void TcpFlows::MakeReady(Flow& flow) {
+  if (flow.ready) return;
+  flow.ready = true;
+  ready_.push_back(&flow);
+}
+
+void TcpFlows::TakeFromRelays() {
+  for (Relay* relay : relays_) {
+    FlowPipe* pipe;
+    while (relay->to_stack().Pop(pipe)) {
+      BeginService(pipe->ready_for_stack);
+      Flow& flow = *static_cast<Flow*>(pipe->stack_flow);
+      // A late mark of a flow that is over.
+      if (flow.state != FlowState::kFree) MakeReady(flow);
+    }
+  }
+}
+
+bool TcpFlows::ServeReady(size_t flows_max) {
+  std::swap(ready_, serving_);
+  size_t served = 0;
+  for (; served < serving_.size() && served < flows_max; ++served) {
+    Flow& flow = *serving_[served];
+    flow.ready = false;
+    Serve(flow);
+  }
+  // Those beyond the budget come first in the next pass.
+  if (served < serving_.size()) {
+    serving_.erase(serving_.begin(), serving_.begin() + static_cast<ptrdiff_t>(served));
+    serving_.insert(serving_.end(), ready_.begin(), ready_.end());
+    std::swap(ready_, serving_);
+  }
+  serving_.clear();
+  return ready_.empty();
+}
+
+bool TcpFlows::HasWork() const {
+  return !ready_.empty() || (batch_.empty() && (!acknowledged_.empty() || !closing_.empty()));
+}
+
+void TcpFlows::OnLinkWritable() {
+  for (Flow* flow : std::exchange(blocked_by_link_, {})) {
+    flow->blocked_by_link = false;
+    if (flow->state != FlowState::kFree) MakeReady(*flow);
+  }
+}
+
+// ---------------------------------------------------------------- one flow
+
+void TcpFlows::Serve(Flow& flow) {
+  if (flow.state == FlowState::kFree) return;
+  TakeMessages(flow);
+  if (flow.state == FlowState::kFree) return;
+  TakeBackChunks(flow);
+  NoteRecord(flow);
+  PassToRelay(flow);
+  ReleaseAcknowledged(flow);
+  Feed(flow);
+  if (flow.pcb.alive()) engine_.Acknowledge(flow.pcb);
+  EndIfOver(flow);
+  UpdateTicking(flow);
+  SetDeadline(flow);
+  if (batch_.link_full() && flow.pcb.alive() && !flow.blocked_by_link) {
+    flow.blocked_by_link = true;
+    blocked_by_link_.push_back(&flow);
+  }
+}
+
+void TcpFlows::TakeMessages(Flow& flow) {
+  ToGuestMessage message;
+  while (flow.pipe.to_guest.Pop(message)) {
+    switch (message.kind) {
+      case ToGuest::kConnected:
+        if (flow.state == FlowState::kDialing) OnConnected(flow);
+        break;
+      case ToGuest::kFailed:
+        if (flow.state == FlowState::kDialing) OnDialFailed(flow, static_cast<int>(message.value));
+        break;
+      case ToGuest::kData: {
+        if (flow.state == FlowState::kClosing) {
+          ReturnBlock(flow, message.block);
+          break;
+        }
+        Block* block = message.block;
+        block->next = nullptr;
+        (flow.blocks_head == nullptr ? flow.blocks_head : flow.blocks_tail->next) = block;
+        flow.blocks_tail = block;
+        if (flow.unwritten == nullptr) {
+          flow.unwritten = block;
+          flow.unwritten_offset = 0;
+        }
+        flow.block_bytes += block->length;
+        to_guest_bytes_ += block->length;
+        counters_.payload_bytes_to_guest.Add(block->length);
+        break;
+      }
+      case ToGuest::kEof:
+        flow.host_eof = true;
+        break;
+      case ToGuest::kReset:
+        flow.host_reset = true;
+        break;
+      case ToGuest::kClosed:
+        return Free(flow);
+    }
+  }
+}
+
+// What the host took: the window opens again.
+void TcpFlows::TakeBackChunks(Flow& flow) {
+  uint32_t bytes = 0;
+  for (Chunk* chunk = flow.pipe.taken.TakeAll(); chunk != nullptr;) {
+    Chunk* next = chunk->next;
+    bytes += chunk->length;
+    auto* buffer = reinterpret_cast<GuestBuffer*>(chunk);
+    buffer->pool->Give(buffer);
+    chunk = next;
+  }
+  if (bytes == 0) return;
+  flow.bytes_at_relay -= bytes;
+  flow.last_progress = now_;
+  engine_.Consume(flow.pcb, bytes);
+  flow.drained_since_growth += bytes;
+  GrowWindow(flow);
+}
+
+// A flow's window doubles each time a whole window went through, as long as the sum
+// of all windows stays within three quarters of the budget: the rest is for new
+// flows.
+void TcpFlows::GrowWindow(Flow& flow) {
+  if (!flow.pcb.alive()) return;
+  const uint32_t window = flow.window_bytes;
+  if (flow.drained_since_growth < window || window >= kWindowBytesMax) return;
+  flow.drained_since_growth = 0;
+  const uint32_t wider = std::min(window * 2, kWindowBytesMax);
+  if (windows_bytes_ + (wider - window) > config_.buffer_bytes_max / 4 * 3) return;
+  windows_bytes_ += wider - window;
+  flow.window_bytes = wider;
+  engine_.GrowWindow(flow.pcb, wider);
+}
+
+// What lwIP's callbacks recorded since the last time.
+void TcpFlows::NoteRecord(Flow& flow) {
+  Pcb& pcb = flow.pcb;
+  if (pcb.received_head != nullptr) {
+    (flow.pending_head == nullptr ? flow.pending_head : flow.pending_tail->next) =
+        pcb.received_head;
+    flow.pending_tail = pcb.received_tail;
+    flow.pending_bytes += pcb.received_bytes;
+    flow.bytes_to_host += pcb.received_bytes;
+    flow.last_progress = now_;
+    counters_.payload_bytes_to_host.Add(pcb.received_bytes);
+    pcb.received_head = pcb.received_tail = nullptr;
+    pcb.received_bytes = 0;
+  }
+  if (pcb.established && flow.state == FlowState::kHandshake) {
+    SetState(flow, FlowState::kOpen);
+    counters_.flows_established.Add(1);
+  }
+  counters_.retransmits_by_dupack.Add(std::exchange(pcb.retransmits_by_dupack, 0));
+  counters_.retransmits_by_timer.Add(std::exchange(pcb.retransmits_by_timer, 0));
+  counters_.zero_window_probes.Add(std::exchange(pcb.zero_window_probes, 0));
+}
+
+void TcpFlows::PassToRelay(Flow& flow) {
+  bool told = false;
+  if (flow.state == FlowState::kOpen) {
+    // The slots that stay free are kFin's, kClose's and kAbort's.
+    if (flow.pending_head != nullptr && flow.pipe.to_host.free_slots() > kQueueSlots - kDataToHostMax) {
+      flow.pipe.PushToHost({.chunks = flow.pending_head,
+                            .value = flow.pending_bytes,
+                            .kind = ToHost::kData});
+      flow.bytes_at_relay += flow.pending_bytes;
+      flow.pending_head = flow.pending_tail = nullptr;
+      flow.pending_bytes = 0;
+      told = true;
+    }
+    if (flow.pcb.guest_fin && !flow.fin_to_relay && flow.pending_head == nullptr) {
+      flow.pipe.PushToHost({.kind = ToHost::kFin});
+      flow.fin_to_relay = true;
+      told = true;
+    }
+  }
+  if (!told) return;
+  MarkReady(flow.pipe.ready_for_relay, relays_[flow.relay_index]->to_relay(), flow.pipe);
+  relay_to_ring_[flow.relay_index] = true;
+}
+
+void TcpFlows::ReleaseAcknowledged(Flow& flow) {
+  uint32_t bytes = std::exchange(flow.pcb.acknowledged_bytes, 0);
+  if (bytes == 0) return;
+  flow.last_progress = now_;
+  flow.bytes_to_guest += bytes;
+  while (bytes > 0) {
+    Block* block = flow.blocks_head;
+    PENSTOCK_CHECK(block != nullptr);
+    const uint32_t rest = block->length - flow.acknowledged_offset;
+    if (bytes < rest) {
+      flow.acknowledged_offset += bytes;
+      return;
+    }
+    bytes -= rest;
+    flow.acknowledged_offset = 0;
+    flow.blocks_head = block->next;
+    if (flow.blocks_head == nullptr) flow.blocks_tail = nullptr;
+    flow.block_bytes -= block->length;
+    to_guest_bytes_ -= block->length;
+    ReturnBlock(flow, block);
+  }
+}
+
+void TcpFlows::ReturnBlock(Flow& flow, Block* block) { acknowledged_.emplace_back(&flow, block); }
+
+// lwIP is fed late: it gets only what may leave now. So nothing waits inside lwIP
+// but for a timeout, nothing needs splitting when the window is small, and a
+// segment is as large as it can be.
+void TcpFlows::Feed(Flow& flow) {
+  if (flow.state != FlowState::kOpen || !flow.pcb.alive()) return;
+  while (flow.unwritten != nullptr) {
+    Block* block = flow.unwritten;
+    const uint32_t rest = block->length - flow.unwritten_offset;
+    const uint32_t room = engine_.SendRoom(flow.pcb, rest);
+    if (room == 0) break;
+    const uint32_t bytes = std::min(room, rest);
+    const bool last = bytes == rest && block->next == nullptr;
+    if (!engine_.Write(flow.pcb, {block->data + flow.unwritten_offset, bytes}, last)) break;
+    flow.unwritten_offset += bytes;
+    if (bytes == rest) {
+      flow.unwritten = block->next;
+      flow.unwritten_offset = 0;
+    }
+  }
+  if (flow.host_eof && !flow.fin_to_guest && !flow.host_reset && flow.unwritten == nullptr) {
+    flow.fin_to_guest = true;
+    engine_.ShutdownWrite(flow.pcb);
+  }
+  // What the link refused before.
+  if (flow.pcb.alive() && !batch_.link_full()) engine_.Output(flow.pcb);
+}
+
+void TcpFlows::EndIfOver(Flow& flow) {
+  if (flow.state == FlowState::kClosing || flow.state == FlowState::kDialing) return;
+  if (flow.host_reset && flow.pcb.alive()) {
+    // What the host's peer sent before its reset has left as far as the window let
+    // it; the reset follows in order.
+    engine_.Abort(flow.pcb);
+    counters_.resets_to_guest.Add(1);
+    counters_.flows_reset_by_host.Add(1);
+    return Close(flow, FlowEnd::kResetByHost, true);
+  }
+  switch (flow.pcb.end) {
+    case PcbEnd::kNone:
+      return;
+    case PcbEnd::kReset:
+      counters_.flows_reset_by_guest.Add(1);
+      return Close(flow, FlowEnd::kResetByGuest, true);
+    case PcbEnd::kFailed:
+      return Close(flow, FlowEnd::kOutOfMemory, true);
+    case PcbEnd::kTimeWait:
+      time_wait_.Add(flow.tuple, flow.pcb.time_wait(), now_);
+      [[fallthrough]];
+    case PcbEnd::kClosed:
+      // The last bytes may still wait for a place in the pipe.
+      if (flow.pending_head != nullptr || !flow.fin_to_relay) {
+        flow.pcb.end = PcbEnd::kClosed;
+        return;
+      }
+      counters_.flows_closed.Add(1);
+      return Close(flow, FlowEnd::kClosed, false);
+  }
+}
+
+void TcpFlows::UpdateTicking(Flow& flow) {
+  const bool needed = flow.pcb.NeedsTick();
+  if (needed == flow.ticking) return;
+  flow.ticking = needed;
+  if (needed) {
+    if (ticking_.empty()) next_tick_ = now_ + kTick;
+    flow.tick_slot = static_cast<uint32_t>(ticking_.size());
+    ticking_.push_back(&flow.pcb);
+    ticking_flows_.push_back(&flow);
+    return;
+  }
+  const uint32_t slot = flow.tick_slot;
+  ticking_[slot] = ticking_.back();
+  ticking_flows_[slot] = ticking_flows_.back();
+  ticking_flows_[slot]->tick_slot = slot;
+  ticking_.pop_back();
+  ticking_flows_.pop_back();
+  if (ticking_.empty()) next_tick_ = kNever;
+}
+
+// ---------------------------------------------------------------- the end of a flow
+
+void TcpFlows::Close(Flow& flow, FlowEnd end, bool abort) {
+  PENSTOCK_CHECK(!flow.pcb.alive());
+  NoteRecord(flow);
+  if (abort) {
+    // What the guest sent before is the host's, if the pipe has a place for it.
+    PassToRelay(flow);
+    DropChunks(flow);
+  }
+  flow.end = end;
+  windows_bytes_ -= std::exchange(flow.window_bytes, 0);
+  flow.pcb.acknowledged_bytes = 0;
+  while (flow.blocks_head != nullptr) {
+    Block* block = flow.blocks_head;
+    flow.blocks_head = block->next;
+    ReturnBlock(flow, block);
+  }
+  to_guest_bytes_ -= flow.block_bytes;
+  flow.block_bytes = 0;
+  flow.blocks_tail = flow.unwritten = nullptr;
+  flow.syn.reset();
+  table_.Unlist(flow);
+  SetState(flow, FlowState::kClosing);
+  flow.abort = abort;
+  closing_.push_back(&flow);
+  flow.last_progress = now_;
+  FlowInfo info = Describe(flow, now_);
+  info.state = "closed";
+  if (closed_.size() < kClosedMax) {
+    closed_.push_back(std::move(info));
+  } else {
+    closed_[closed_next_] = std::move(info);
+  }
+  closed_next_ = (closed_next_ + 1) % kClosedMax;
+}
+
+void TcpFlows::DropChunks(Flow& flow) {
+  while (flow.pending_head != nullptr) {
+    Chunk* chunk = flow.pending_head;
+    flow.pending_head = chunk->next;
+    auto* buffer = reinterpret_cast<GuestBuffer*>(chunk);
+    buffer->pool->Give(buffer);
+  }
+  flow.pending_tail = nullptr;
+  flow.pending_bytes = 0;
+}
+
+void TcpFlows::AfterFlush() {
+  if (!batch_.empty()) return;
+  for (auto [flow, block] : acknowledged_) {
+    flow->pipe.returned.Push(block);
+    MarkReady(flow->pipe.ready_for_relay, relays_[flow->relay_index]->to_relay(), flow->pipe);
+    relay_to_ring_[flow->relay_index] = true;
+  }
+  acknowledged_.clear();
+  for (Flow* flow : closing_) {
+    flow->pipe.PushToHost({.kind = flow->abort ? ToHost::kAbort : ToHost::kClose});
+    MarkReady(flow->pipe.ready_for_relay, relays_[flow->relay_index]->to_relay(), flow->pipe);
+    relay_to_ring_[flow->relay_index] = true;
+  }
+  closing_.clear();
+  counters_.buffer_bytes_to_host.Set(buffers_.bytes_out() - slot_bytes_);
+  counters_.buffer_bytes_to_guest.Set(to_guest_bytes_);
+}
+
+void TcpFlows::RingRelays() {
+  for (size_t i = 0; i < relays_.size(); ++i) {
+    if (!relay_to_ring_[i]) continue;
+    relay_to_ring_[i] = false;
+    if (relays_[i]->doorbell().RingIfArmed()) counters_.wakes_to_relay.Add(1);
+  }
+}
+
+// The relay's last word came: everything was given back.
+void TcpFlows::Free(Flow& flow) {
+  TakeBackChunks(flow);
+  PENSTOCK_CHECK(flow.state == FlowState::kClosing);
+  flow.deadline = kNever;
+  UpdateTicking(flow);
+  SetState(flow, FlowState::kFree);
+  table_.Release(flow);
+}
+
+void TcpFlows::Shutdown() {
+  table_.ForEach([this](Flow& flow) {
+    engine_.Drop(flow.pcb);
+    NoteRecord(flow);
+    DropChunks(flow);
+    ToHostMessage lost;
+    while (flow.pipe.to_host.Pop(lost)) {
+      for (Chunk* chunk = lost.chunks; chunk != nullptr;) {
+        Chunk* next = chunk->next;
+        auto* buffer = reinterpret_cast<GuestBuffer*>(chunk);
+        buffer->pool->Give(buffer);
+        chunk = next;
+      }
+    }
+    TakeBackChunks(flow);
+    BlockPool& blocks = relays_[flow.relay_index]->blocks();
+    ToGuestMessage message;
+    while (flow.pipe.to_guest.Pop(message)) {
+      if (message.kind == ToGuest::kData) blocks.Give(message.block);
+    }
+    for (Block* block = flow.blocks_head; block != nullptr;) {
+      Block* next = block->next;
+      blocks.Give(block);
+      block = next;
+    }
+    flow.blocks_head = nullptr;
+    flow.state = FlowState::kFree;
+  });
+  for (auto [flow, block] : acknowledged_) relays_[flow->relay_index]->blocks().Give(block);
+  acknowledged_.clear();
+  table_.ForEachSlot([this](Flow& flow) {
+    for (Block* block = flow.pipe.returned.TakeAll(); block != nullptr;) {
+      Block* next = block->next;
+      relays_[flow.relay_index]->blocks().Give(block);
+      block = next;
+    }
+  });
+}
+
+void TcpFlows::SetState(Flow& flow, FlowState state) {
+  static constexpr auto kAllowed = [](FlowState from, FlowState to) {
+    switch (from) {
+      case FlowState::kFree: return to == FlowState::kDialing;
+      case FlowState::kDialing: return to == FlowState::kHandshake || to == FlowState::kClosing;
+      case FlowState::kHandshake: return to == FlowState::kOpen || to == FlowState::kClosing;
+      case FlowState::kOpen: return to == FlowState::kClosing;
+      case FlowState::kClosing: return to == FlowState::kFree;
+    }
+    return false;
+  };
+  PENSTOCK_CHECK(kAllowed(flow.state, state));
+  const auto count = [this](FlowState which) -> uint32_t* {
+    switch (which) {
+      case FlowState::kFree: return nullptr;
+      case FlowState::kDialing: return &dialing_;
+      case FlowState::kHandshake: return &handshake_;
+      case FlowState::kOpen: return &open_;
+      case FlowState::kClosing: return &closing_count_;
+    }
+    return nullptr;
+  };
+  const auto half_open = [](FlowState which) {
+    return which == FlowState::kDialing || which == FlowState::kHandshake;
+  };
+  if (half_open(state) != half_open(flow.state)) CountHalfOpen(flow, half_open(state) ? 1 : -1);
+  if (uint32_t* counter = count(flow.state)) --*counter;
+  if (uint32_t* counter = count(state)) ++*counter;
+  flow.state = state;
+  counters_.flows_dialing.Set(dialing_);
+  counters_.flows_handshake.Set(handshake_);
+  counters_.flows_open.Set(open_);
+  counters_.flows_closing.Set(closing_count_);
+}
+
+// ---------------------------------------------------------------- segments to the guest
+
+bool TcpFlows::SendSegment(const SegmentToGuest& segment) noexcept {
+  const IpAddress& guest = segment.tuple.guest.address;
+  const Family family = guest.family;
+  std::array<uint8_t, kEthernetHeaderBytes + 40 + 60> header;
+  size_t used = EmitEthernet(link_, family, header);
+  const auto tcp_bytes = static_cast<uint32_t>(segment.header.size()) + segment.payload_bytes;
+  const size_t transport = used + EmitIpHeader({.source = segment.tuple.destination.address,
+                                                .destination = guest,
+                                                .protocol = 6,
+                                                .identification = ip_identification_++,
+                                                .payload_bytes = tcp_bytes},
+                                               std::span(header).subspan(used));
+  std::memcpy(header.data() + transport, segment.header.data(), segment.header.size());
+  used = transport + segment.header.size();
+  const uint16_t pseudo =
+      PseudoHeaderSum(segment.tuple.destination.address, guest, 6, tcp_bytes);
+  constexpr size_t kChecksumOffset = 16;  // RFC 9293 3.1
+  uint8_t* checksum = header.data() + transport + kChecksumOffset;
+  Offload offload{.checksum = ChecksumState::kComplete};
+  uint16_t value;
+  if (capabilities_.partial_checksum_to_guest) {
+    value = pseudo;
+    offload.checksum = ChecksumState::kPartial;
+    offload.checksum_start = static_cast<uint16_t>(transport);
+    offload.checksum_offset = kChecksumOffset;
+  } else {
+    uint64_t sum = ChecksumAdd(segment.header, pseudo);
+    bool odd = false;  // a part that starts at an odd offset counts byte-swapped
+    for (const iovec& part : segment.payload) {
+      const auto folded = static_cast<uint16_t>(~ChecksumFinish(
+          ChecksumAdd({static_cast<const uint8_t*>(part.iov_base), part.iov_len}, 0)));
+      sum += odd ? static_cast<uint16_t>(folded << 8 | folded >> 8) : folded;
+      odd ^= (part.iov_len & 1) != 0;
+    }
+    value = ChecksumFinish(sum);
+  }
+  checksum[0] = static_cast<uint8_t>(value >> 8);
+  checksum[1] = static_cast<uint8_t>(value);
+  if (segment.payload_bytes > segment.negotiated_mss) {
+    offload.gso = family == Family::kIpv4 ? Gso::kTcp4 : Gso::kTcp6;
+    offload.segment_bytes = static_cast<uint16_t>(segment.negotiated_mss);
+    offload.header_bytes = static_cast<uint16_t>(used);
+  }
+  return batch_.Append(std::span(header).first(used), segment.payload, offload);
+}
+
+// ---------------------------------------------------------------- the flow table
+
+std::vector<FlowInfo> TcpFlows::Flows() const {
+  std::vector<FlowInfo> rows;
+  rows.reserve(table_.in_use() + closed_.size());
+  table_.ForEach([&](Flow& flow) {
+    if (flow.state != FlowState::kClosing) rows.push_back(Describe(flow, now_));
+  });
+  for (size_t i = 0; i < closed_.size(); ++i) {
+    rows.push_back(closed_[(closed_next_ + closed_.size() - 1 - i) % closed_.size()]);
+  }
+  return rows;
+}
+
+}  // namespace penstock

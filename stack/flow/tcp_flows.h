@@ -1,0 +1,158 @@
+// All TCP flows of one stack: the way of every segment, byte, FIN and reset between
+// the guest's TCP (lwIP, stack/tcpip) and host sockets (relay).
+//
+// A pass calls, in this order: BeginPass, TakeFromRelays, Segment for each frame,
+// RunTimers, ServeReady, then the batch's Flush, AfterFlush, RingRelays. Segments
+// and messages only record and put their flow on the ready list; Serve does the work
+// of one flow, in one place, for whatever reason the flow became ready:
+//
+//   relay's messages → received bytes to the relay → acknowledged blocks back →
+//   blocks to lwIP as far as the guest's window lets them leave → FIN → ACK → end
+//
+// Work is in proportion to the flows that are ready. Poll thread only.
+//
+// tcp_flows.cc serves open flows, tcp_open.cc begins and refuses them,
+// tcp_timers.cc ends them by time.
+#ifndef PENSTOCK_STACK_FLOW_TCP_FLOWS_H_
+#define PENSTOCK_STACK_FLOW_TCP_FLOWS_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "relay/relay.h"
+#include "stack/config.h"
+#include "stack/counters.h"
+#include "stack/flow/deadlines.h"
+#include "stack/flow/flow.h"
+#include "stack/flow/flow_table.h"
+#include "stack/flow/frame_batch.h"
+#include "stack/stack.h"
+#include "stack/tcpip/engine.h"
+#include "stack/tcpip/guest_buffer.h"
+#include "stack/wire/emit.h"
+#include "stack/wire/icmp.h"
+#include "stack/wire/packet.h"
+
+namespace penstock {
+
+class TcpFlows final : private SegmentSink {
+ public:
+  // `link` may learn the guest's MAC later. `slot_bytes`: of the receive slots that
+  // the caller takes from buffers(), which no flow holds. All references outlive this.
+  TcpFlows(const Config& config, const LinkCapabilities& capabilities,
+           const LinkAddresses& link, FrameBatch& batch, Counters& counters,
+           std::vector<Relay*> relays, uint64_t slot_bytes);
+  ~TcpFlows();
+
+  void BeginPass(Time now);
+  void TakeFromRelays();
+  // A TCP packet. True: `slot`, which it lies in, was kept and needs replacement.
+  [[nodiscard]] bool Segment(Packet& packet, GuestBuffer& slot);
+  // A guest that was silent for a second or more is heard again.
+  void OnGuestAwake();
+  // True if the report was about a live flow of ours and plausible.
+  bool OnPathMtu(const PathMtuReport& report);
+  void RunTimers();
+  // Serves at most `flows_max`; false if more are ready.
+  [[nodiscard]] bool ServeReady(size_t flows_max);
+  // With an empty batch: gives acknowledged blocks back and ends flows.
+  void AfterFlush();
+  // The link takes frames again.
+  void OnLinkWritable();
+  void RingRelays();
+  [[nodiscard]] Time NextDeadline();
+  // Something waits that needs no event from outside.
+  [[nodiscard]] bool HasWork() const;
+
+  // After the relays were shut down: every flow and buffer is let go.
+  void Shutdown();
+
+  [[nodiscard]] GuestBufferPool& buffers() { return buffers_; }
+  [[nodiscard]] std::vector<FlowInfo> Flows() const;
+
+ private:
+  // tcp_flows.cc
+  bool SendSegment(const SegmentToGuest& segment) noexcept override;
+  void SetState(Flow& flow, FlowState state);
+  void MakeReady(Flow& flow);
+  void Serve(Flow& flow);
+  void TakeMessages(Flow& flow);
+  void TakeBackChunks(Flow& flow);
+  void PassToRelay(Flow& flow);
+  void ReleaseAcknowledged(Flow& flow);
+  void Feed(Flow& flow);
+  void NoteRecord(Flow& flow);
+  void GrowWindow(Flow& flow);
+  void EndIfOver(Flow& flow);
+  void UpdateTicking(Flow& flow);
+  void ReturnBlock(Flow& flow, Block* block);
+  // Ends the flow: `abort` resets the host socket. The PCB must be gone.
+  void Close(Flow& flow, FlowEnd end, bool abort);
+  void Free(Flow& flow);
+  void DropChunks(Flow& flow);
+
+  // tcp_open.cc
+  void OpenFlow(Packet& packet, const TcpTuple& tuple);
+  enum class Refusal : uint8_t { kNone, kReset, kHostUnreachable };
+  [[nodiscard]] Refusal Resolve(const Endpoint& destination, OpenRequest& request) const;
+  [[nodiscard]] bool HalfOpenLimitReached(const Packet& packet);
+  void CountHalfOpen(const Flow& flow, int change);
+  void OnConnected(Flow& flow);
+  void OnDialFailed(Flow& flow, int error);
+  void AnswerWithoutFlow(const Packet& packet, const TcpTuple& tuple);
+  void AnswerTimeWait(const Packet& packet, const TcpTuple& tuple, const TimeWaitState& state);
+  void SendReset(const Packet& packet);
+  void SendResetForSyn(const Flow& flow);
+  void SendUnreachable(Unreachable kind, std::span<const uint8_t> quote);
+  void SendControl(const TcpControl& segment);
+  [[nodiscard]] uint32_t MssFor(const IpAddress& guest, std::optional<uint16_t> offered) const;
+  [[nodiscard]] uint32_t InitialWindow() const;
+
+  // tcp_timers.cc
+  void SetDeadline(Flow& flow);
+  [[nodiscard]] bool NoteWaiting(Flow& flow);
+  void OnDeadline(Flow& flow);
+  void RunTick();
+
+  const Config& config_;
+  const LinkCapabilities& capabilities_;
+  const LinkAddresses& link_;
+  FrameBatch& batch_;
+  Counters& counters_;
+  const std::vector<Relay*> relays_;
+  std::vector<bool> relay_to_ring_;
+  GuestBufferPool buffers_;
+  const uint64_t slot_bytes_;
+  Engine engine_;
+  FlowTable table_;
+  TimeWaitTable time_wait_;
+  Deadlines<Flow> deadlines_;
+  Time now_{};
+
+  std::vector<Flow*> ready_, serving_;
+  std::vector<Flow*> blocked_by_link_;
+  std::vector<Pcb*> ticking_;  // with their flows in ticking_flows_, same index
+  std::vector<Flow*> ticking_flows_;
+  Time next_tick_ = kNever;
+
+  // Blocks acknowledged and flows closed while frames wait in the batch.
+  std::vector<std::pair<Flow*, Block*>> acknowledged_;
+  std::vector<Flow*> closing_;
+
+  absl::flat_hash_map<IpAddress, uint32_t, AddressHash> half_open_by_destination_;
+  uint32_t half_open_ = 0;
+  uint32_t dialing_ = 0, handshake_ = 0, open_ = 0, closing_count_ = 0;
+  uint64_t windows_bytes_ = 0;  // sum of the flows' windows: promised to guests
+  uint64_t to_guest_bytes_ = 0;
+  uint16_t ip_identification_ = 0;
+
+  static constexpr size_t kClosedMax = 64;
+  std::vector<FlowInfo> closed_;  // the last ones, a ring
+  size_t closed_next_ = 0;
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_STACK_FLOW_TCP_FLOWS_H_

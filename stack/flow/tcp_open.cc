@@ -1,0 +1,343 @@
+// How flows begin, and how those that cannot are refused: the part of TcpFlows
+// that answers SYNs and segments without a flow. See tcp_flows.h.
+//
+// Truthful connect: a SYN is held while the host is dialled, and what the guest
+// then sees is what the host saw. Connected: the SYN is fed to lwIP, which answers.
+// Refused: a reset. Unreachable: an ICMP error. No answer: silence, and the guest's
+// own timer speaks.
+#include <errno.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "stack/flow/tcp_flows.h"
+
+namespace penstock {
+namespace {
+
+// a < b in sequence space (RFC 9293 3.4).
+bool SequenceBefore(uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b) < 0; }
+
+// Below this a guest could make thousands of tiny segments out of one block.
+constexpr uint32_t kMssMin = 216;
+constexpr uint32_t kMssDefaultIpv4 = 536;    // RFC 9293 3.7.1
+constexpr uint32_t kMssDefaultIpv6 = 1'220;
+constexpr uint32_t kPathMssMinIpv4 = 536;
+constexpr uint32_t kPathMssMinIpv6 = 1'220;
+
+std::unique_ptr<HeldSyn> Hold(const Packet& packet) {
+  auto syn = std::make_unique<HeldSyn>();
+  syn->tcp_header_bytes = static_cast<uint8_t>(packet.tcp.header_bytes);
+  std::memcpy(syn->tcp_header.data(), packet.transport.data(), packet.tcp.header_bytes);
+  syn->quote_bytes = static_cast<uint8_t>(std::min(packet.ip.size(), syn->quote.size()));
+  std::memcpy(syn->quote.data(), packet.ip.data(), syn->quote_bytes);
+  syn->sequence = packet.tcp.sequence;
+  return syn;
+}
+
+}  // namespace
+
+bool TcpFlows::Segment(Packet& packet, GuestBuffer& slot) {
+  const TcpTuple tuple{.guest = {packet.source, packet.source_port},
+                       .destination = {packet.destination, packet.destination_port}};
+  Flow* flow = table_.Find(tuple);
+  const bool is_syn = (packet.tcp.flags & (kTcpSyn | kTcpAck | kTcpRst)) == kTcpSyn;
+  if (flow == nullptr) {
+    if (const TimeWaitState* state = time_wait_.Find(tuple, now_)) {
+      if (!is_syn || !SequenceBefore(state->receive_next - 1, packet.tcp.sequence)) {
+        AnswerTimeWait(packet, tuple, *state);
+        return false;
+      }
+      counters_.time_wait_recycled.Add(1);
+      time_wait_.Remove(tuple);
+    }
+    if (is_syn) {
+      OpenFlow(packet, tuple);
+    } else {
+      AnswerWithoutFlow(packet, tuple);
+    }
+    return false;
+  }
+  flow->last_heard = now_;
+  flow->keepalives_unanswered = 0;
+  if (flow->state == FlowState::kDialing) {
+    counters_.Drop(is_syn ? DropCause::kSynWhileDialing : DropCause::kNotSynWhileDialing);
+    return false;
+  }
+  counters_.frames_consumed.Add(1);
+  if (!flow->pcb.alive()) return false;  // finished, and waits only for the relay
+  // lwIP would take a new segment size or window scale from a repeated SYN.
+  if ((packet.tcp.flags & kTcpSyn) != 0) {
+    DefuseTcpOptions(packet.transport.first(packet.tcp.header_bytes));
+  }
+  MakeReady(*flow);
+  // What lwIP may keep must not pin the big slot, unless it nearly fills it.
+  const bool may_be_kept = !packet.payload.empty() || (packet.tcp.flags & kTcpFin) != 0;
+  if (!may_be_kept) {
+    engine_.Receive(flow->pcb, slot, packet.transport);
+    return false;
+  }
+  if (packet.transport.size() > kKeepInPlaceBytes) {
+    slot.is_slot = false;
+    engine_.Receive(flow->pcb, slot, packet.transport);
+    return true;
+  }
+  GuestBuffer* copy = buffers_.Take(packet.transport.size());
+  if (copy == nullptr) {
+    // Counted twice would break "consumed + dropped = received": the frame's segment
+    // is lost like one that a full NIC queue lost.
+    counters_.frames_consumed.Set(counters_.frames_consumed.value() - 1);
+    counters_.Drop(DropCause::kNoBuffer);
+    return false;
+  }
+  std::memcpy(copy->data, packet.transport.data(), packet.transport.size());
+  engine_.Receive(flow->pcb, *copy, copy->room().first(packet.transport.size()));
+  return false;
+}
+
+// ---------------------------------------------------------------- a new flow
+
+void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple) {
+  if (HalfOpenLimitReached(packet)) return;
+  OpenRequest request;
+  const Refusal refusal = Resolve(tuple.destination, request);
+  if (refusal != Refusal::kNone) {
+    counters_.frames_consumed.Add(1);
+    if (refusal == Refusal::kReset) {
+      counters_.flows_refused.Add(1);
+      SendReset(packet);
+    } else {
+      counters_.flows_unreachable.Add(1);
+      SendUnreachable(Unreachable::kHost, packet.ip);
+    }
+    return;
+  }
+  Flow* flow = table_.Add(tuple);
+  if (flow == nullptr) {
+    counters_.flows_refused_limit.Add(1);
+    counters_.Drop(DropCause::kFlowLimit);
+    return SendReset(packet);
+  }
+  counters_.frames_consumed.Add(1);
+  counters_.flows_opened.Add(1);
+  flow->pcb.Clear();
+  flow->end = FlowEnd::kNone;
+  flow->fin_to_relay = flow->host_eof = flow->host_reset = flow->fin_to_guest = flow->abort =
+      flow->waiting = false;
+  flow->keepalives_unanswered = 0;
+  flow->bytes_at_relay = flow->drained_since_growth = 0;
+  flow->unwritten_offset = flow->acknowledged_offset = 0;
+  flow->bytes_to_host = flow->bytes_to_guest = 0;
+  flow->opened_at = flow->last_heard = flow->last_progress = now_;
+  flow->negotiated_mss = MssFor(tuple.guest.address, packet.tcp.mss);
+  flow->syn = Hold(packet);
+  SetState(*flow, FlowState::kDialing);
+  // One block makes one segment.
+  const bool v4 = packet.source.is_v4();
+  const bool super = v4 ? capabilities_.tcp4_gso_to_guest : capabilities_.tcp6_gso_to_guest;
+  const uint32_t segment_max = v4 ? kSuperSegmentBytesIpv4 : kSuperSegmentBytesIpv6;
+  request.block_bytes = super ? segment_max / flow->negotiated_mss * flow->negotiated_mss
+                              : 65'160 / flow->negotiated_mss * flow->negotiated_mss;
+  flow->pipe.open = request;
+  flow->pipe.PushToHost({.kind = ToHost::kOpen});
+  MarkReady(flow->pipe.ready_for_relay, relays_[flow->relay_index]->to_relay(), flow->pipe);
+  relay_to_ring_[flow->relay_index] = true;
+  SetDeadline(*flow);
+}
+
+TcpFlows::Refusal TcpFlows::Resolve(const Endpoint& destination, OpenRequest& request) const {
+  const bool v4 = destination.address.is_v4();
+  const FamilyConfig& family = v4 ? config_.ipv4 : config_.ipv6;
+  request = {.destinations = {destination}, .destination_count = 1};
+  if (destination.address == family.gateway) {
+    if (!config_.host_loopback) return Refusal::kReset;
+    const Endpoint loopback4{IpAddress::V4(127, 0, 0, 1), destination.port};
+    const Endpoint loopback6{*IpAddress::Parse("::1"), destination.port};
+    request.destinations = {v4 ? loopback4 : loopback6, v4 ? loopback6 : loopback4};
+    request.destination_count = 2;
+    return Refusal::kNone;
+  }
+  // Nothing of ours listens there.
+  if (destination.address == family.dns) return Refusal::kReset;
+  // The link's other addresses are nobody's but the guest's.
+  if (InPrefix(destination.address, family.gateway, family.prefix_length)) {
+    return Refusal::kHostUnreachable;
+  }
+  return Refusal::kNone;
+}
+
+bool TcpFlows::HalfOpenLimitReached(const Packet& packet) {
+  // The guest's retry finds room later: silence, not a reset.
+  if (half_open_ >= config_.half_open_count_max) {
+    counters_.Drop(DropCause::kHalfOpenLimit);
+    return true;
+  }
+  const auto found = half_open_by_destination_.find(packet.destination);
+  if (found != half_open_by_destination_.end() &&
+      found->second >= config_.half_open_per_destination_max) {
+    counters_.Drop(DropCause::kHalfOpenDestinationLimit);
+    return true;
+  }
+  return false;
+}
+
+void TcpFlows::CountHalfOpen(const Flow& flow, int change) {
+  half_open_ += static_cast<uint32_t>(change);
+  uint32_t& count = half_open_by_destination_[flow.tuple.destination.address];
+  count += static_cast<uint32_t>(change);
+  if (count == 0) half_open_by_destination_.erase(flow.tuple.destination.address);
+}
+
+uint32_t TcpFlows::MssFor(const IpAddress& guest, std::optional<uint16_t> offered) const {
+  const uint32_t headers = guest.is_v4() ? 40 : 60;
+  const uint32_t fallback = guest.is_v4() ? kMssDefaultIpv4 : kMssDefaultIpv6;
+  return std::min(std::max<uint32_t>(offered.value_or(fallback), kMssMin),
+                  config_.mtu - headers);
+}
+
+// 64 KiB while half the budget is free, less when many flows share it, so that what
+// is promised to guests never exceeds it.
+uint32_t TcpFlows::InitialWindow() const {
+  if (windows_bytes_ < config_.buffer_bytes_max / 2) return kInitialWindowBytes;
+  if (windows_bytes_ < config_.buffer_bytes_max / 4 * 3) return 16'384;
+  return 4'096;
+}
+
+void TcpFlows::OnConnected(Flow& flow) {
+  const std::unique_ptr<HeldSyn> syn = std::move(flow.syn);
+  const uint32_t window = InitialWindow();
+  SetState(flow, FlowState::kHandshake);
+  const std::span<uint8_t> header = std::span(syn->tcp_header).first(syn->tcp_header_bytes);
+  if (!engine_.Accept(flow.pcb, flow.tuple, header, flow.negotiated_mss, window, &flow)) {
+    return Close(flow, FlowEnd::kOutOfMemory, true);
+  }
+  flow.window_bytes = window;
+  flow.last_progress = now_;  // the handshake's clock
+  windows_bytes_ += window;
+}
+
+void TcpFlows::OnDialFailed(Flow& flow, int error) {
+  const std::span<const uint8_t> quote = std::span(flow.syn->quote).first(flow.syn->quote_bytes);
+  FlowEnd end = FlowEnd::kUnreachable;
+  switch (error) {
+    case ENETUNREACH:
+      SendUnreachable(Unreachable::kNetwork, quote);
+      break;
+    case EHOSTUNREACH:
+    case EHOSTDOWN:
+      SendUnreachable(Unreachable::kHost, quote);
+      break;
+    case EACCES:
+    case EPERM:
+      SendUnreachable(Unreachable::kProhibited, quote);
+      break;
+    case ETIMEDOUT:
+      end = FlowEnd::kDialTimeout;
+      break;
+    default:
+      // ECONNREFUSED, and whatever says that there is no way in: no descriptors, no
+      // memory, no local address.
+      end = FlowEnd::kRefused;
+      SendResetForSyn(flow);
+  }
+  switch (end) {
+    case FlowEnd::kUnreachable: counters_.flows_unreachable.Add(1); break;
+    case FlowEnd::kDialTimeout: counters_.flows_dial_timeout.Add(1); break;
+    default: counters_.flows_refused.Add(1);
+  }
+  Close(flow, end, true);
+}
+
+// ---------------------------------------------------------------- no flow
+
+// RFC 9293 3.10.7.1: a segment for a connection that does not exist is answered
+// with a reset, unless it is one.
+void TcpFlows::AnswerWithoutFlow(const Packet& packet, const TcpTuple&) {
+  counters_.Drop(DropCause::kNoFlow);
+  if ((packet.tcp.flags & kTcpRst) == 0) SendReset(packet);
+}
+
+// RFC 9293 3.10.7.4 for TIME-WAIT; RFC 1337: a reset does not end it.
+void TcpFlows::AnswerTimeWait(const Packet& packet, const TcpTuple& tuple,
+                              const TimeWaitState& state) {
+  const bool occupies = !packet.payload.empty() || (packet.tcp.flags & (kTcpSyn | kTcpFin)) != 0;
+  if ((packet.tcp.flags & kTcpRst) != 0 || !occupies) {
+    counters_.Drop(DropCause::kTimeWait);
+    return;
+  }
+  counters_.frames_consumed.Add(1);
+  SendControl({.source = tuple.destination,
+               .destination = tuple.guest,
+               .sequence = state.send_next,
+               .acknowledgement = state.receive_next,
+               .window = 0xffff,
+               .flags = kTcpAck});
+}
+
+void TcpFlows::SendReset(const Packet& packet) {
+  const bool has_ack = (packet.tcp.flags & kTcpAck) != 0;
+  const auto length = static_cast<uint32_t>(packet.payload.size()) +
+                      ((packet.tcp.flags & kTcpSyn) != 0 ? 1u : 0u) +
+                      ((packet.tcp.flags & kTcpFin) != 0 ? 1u : 0u);
+  SendControl({.source = {packet.destination, packet.destination_port},
+               .destination = {packet.source, packet.source_port},
+               .sequence = has_ack ? packet.tcp.acknowledgement : 0,
+               .acknowledgement = has_ack ? 0 : packet.tcp.sequence + length,
+               .flags = static_cast<uint8_t>(has_ack ? kTcpRst : kTcpRst | kTcpAck)});
+  counters_.resets_to_guest.Add(1);
+}
+
+void TcpFlows::SendResetForSyn(const Flow& flow) {
+  SendControl({.source = flow.tuple.destination,
+               .destination = flow.tuple.guest,
+               .sequence = 0,
+               .acknowledgement = flow.syn->sequence + 1,
+               .flags = kTcpRst | kTcpAck});
+  counters_.resets_to_guest.Add(1);
+}
+
+void TcpFlows::SendControl(const TcpControl& segment) {
+  std::array<uint8_t, kEmittedFrameBytesMax> frame;
+  const size_t length = EmitTcpControl(link_, segment, frame);
+  if (!batch_.AppendCopy(std::span(frame).first(length))) {
+    counters_.replies_lost.Add(1);
+  }
+}
+
+void TcpFlows::SendUnreachable(Unreachable kind, std::span<const uint8_t> quote) {
+  std::array<uint8_t, kEmittedFrameBytesMax> frame;
+  const bool v4 = (quote[0] >> 4) == 4;
+  const size_t length = EmitUnreachable(
+      link_, kind, v4 ? config_.ipv4.gateway : config_.ipv6.gateway, quote, frame);
+  if (length > 0 && !batch_.AppendCopy(std::span(frame).first(length))) {
+    counters_.replies_lost.Add(1);
+  }
+}
+
+// ---------------------------------------------------------------- path MTU
+
+// RFC 1191, RFC 8201; RFC 5927 section 7: believed only for a sequence number that
+// is in flight.
+bool TcpFlows::OnPathMtu(const PathMtuReport& report) {
+  Flow* flow = table_.Find({.guest = report.destination, .destination = report.source});
+  if (flow == nullptr || !flow->pcb.alive() || flow->state != FlowState::kOpen) return false;
+  Pcb& pcb = flow->pcb;
+  if (SequenceBefore(report.sequence, pcb.send_unacknowledged()) ||
+      !SequenceBefore(report.sequence, pcb.send_next())) {
+    return false;
+  }
+  const bool v4 = report.destination.address.is_v4();
+  const uint32_t headers = v4 ? 40 : 60;
+  const uint32_t floor = v4 ? kPathMssMinIpv4 : kPathMssMinIpv6;
+  const uint32_t reported = report.mtu > headers ? report.mtu - headers : 0;
+  const uint32_t mss = std::max(reported, std::min(floor, pcb.negotiated_mss()));
+  if (mss >= pcb.negotiated_mss()) return false;
+  counters_.path_mtu_updates.Add(1);
+  flow->negotiated_mss = mss;
+  engine_.LowerMss(pcb, mss);
+  MakeReady(*flow);
+  return true;
+}
+
+}  // namespace penstock

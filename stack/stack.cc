@@ -1,0 +1,298 @@
+#include "stack/stack.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "stack/stack_impl.h"
+#include "stack/wire/icmp.h"
+
+namespace penstock {
+namespace {
+
+// Descriptors kept free for listeners, DNS, control and the embedder.
+constexpr rlim_t kDescriptorReserve = 64;
+
+// One descriptor per flow: no more flows than the process may have descriptors.
+Config FitDescriptorLimit(Config config) {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return config;
+  const rlim_t usable =
+      limit.rlim_cur > 2 * kDescriptorReserve ? limit.rlim_cur - kDescriptorReserve
+                                              : kDescriptorReserve;
+  config.flow_count_max =
+      static_cast<uint32_t>(std::min<rlim_t>(config.flow_count_max, usable));
+  config.half_open_count_max = std::min(config.half_open_count_max, config.flow_count_max);
+  config.half_open_per_destination_max =
+      std::min(config.half_open_per_destination_max, config.half_open_count_max);
+  return config;
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------- the facade
+
+Stack::Stack(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Stack::~Stack() = default;
+
+absl::StatusOr<std::unique_ptr<Stack>> Stack::Create(Config config, std::unique_ptr<Link> link) {
+  if (link == nullptr) return absl::InvalidArgumentError("no link was given");
+  if (absl::Status status = Validate(config, link->capabilities()); !status.ok()) return status;
+  if (config.relay_threads == 0) {
+    return absl::InvalidArgumentError(
+        "relay_threads is 0: a stack without threads of its own is made by AsioDriver::Create");
+  }
+  auto impl = std::make_unique<Impl>(std::move(config), std::move(link));
+  if (absl::Status status = impl->Open(nullptr); !status.ok()) return status;
+  return std::unique_ptr<Stack>(new Stack(std::move(impl)));
+}
+
+Time Stack::Poll(Time now) { return impl_->Poll(*this, now); }
+int Stack::descriptor() const { return impl_->descriptor(); }
+void Stack::Wake() noexcept { impl_->Wake(); }
+void Stack::Post(std::function<void(Stack&)> task) { impl_->Post(std::move(task)); }
+CounterSnapshot Stack::Snapshot() const { return impl_->counters().Snapshot(); }
+std::vector<FlowInfo> Stack::Flows() const { return impl_->Flows(); }
+bool Stack::link_ended() const { return impl_->link().ended(); }
+
+// ---------------------------------------------------------------- set-up
+
+Stack::Impl::Impl(Config config, std::unique_ptr<Link> link)
+    : config_(FitDescriptorLimit(std::move(config))),
+      link_(std::move(link)),
+      capabilities_(link_->capabilities()),
+      gateway_(config_),
+      batch_(*link_, counters_) {
+  addresses_ = {.ethernet = capabilities_.ethernet,
+                .gateway_mac = config_.gateway_mac,
+                .guest_mac = config_.guest_mac.value_or(MacAddress{})};
+  parse_options_ = {.ethernet = capabilities_.ethernet,
+                    .gateway_mac = config_.gateway_mac,
+                    .guest_mac = config_.guest_mac,
+                    .mtu = config_.mtu,
+                    .unsegmented_tcp_to_host = capabilities_.unsegmented_tcp_to_host,
+                    .ipv4 = config_.ipv4,
+                    .ipv6 = config_.ipv6};
+}
+
+RelayOptions Stack::Impl::MakeRelayOptions() const {
+  const auto threads = static_cast<uint64_t>(std::max(config_.relay_threads, 1));
+  return {.flow_count_max = config_.flow_count_max,
+          .block_bytes_max = config_.buffer_bytes_max / threads,
+          .keepalive_idle = config_.keepalive_idle,
+          .keepalive_interval = config_.keepalive_interval,
+          .keepalive_probes = config_.keepalive_probes,
+          .socket_factory = config_.socket_factory != nullptr ? config_.socket_factory
+                                                              : DefaultSocketFactory()};
+}
+
+absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
+  if (absl::Status status = doorbell_.Open(); !status.ok()) return status;
+  epoll_ = epoll_create1(EPOLL_CLOEXEC);
+  if (epoll_ < 0) {
+    return absl::ResourceExhaustedError(absl::StrCat("cannot open an epoll descriptor: ",
+                                                     strerror(errno)));
+  }
+  for (const int descriptor : {doorbell_.descriptor(), link_->descriptor()}) {
+    if (descriptor < 0) continue;
+    epoll_event event{.events = EPOLLIN, .data = {.fd = descriptor}};
+    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event) != 0) {
+      return absl::InternalError(absl::StrCat("cannot watch a descriptor: ", strerror(errno)));
+    }
+  }
+  if (relay != nullptr) {
+    own_relay_ = std::move(relay);
+    relays_.push_back(own_relay_.get());
+  }
+  for (int i = 0; i < config_.relay_threads && own_relay_ == nullptr; ++i) {
+    auto thread = RelayThread::Start(MakeRelayOptions(), doorbell_);
+    if (!thread.ok()) return thread.status();
+    relays_.push_back(&(*thread)->relay());
+    threads_.push_back(*std::move(thread));
+  }
+  flows_ = std::make_unique<TcpFlows>(config_, capabilities_, addresses_, batch_, counters_,
+                                      relays_, kReceiveFrames * kFrameBytesMax);
+  for (size_t i = 0; i < kReceiveFrames; ++i) {
+    GuestBuffer* buffer = flows_->buffers().Take(kFrameBytesMax);
+    if (buffer == nullptr) {
+      return absl::ResourceExhaustedError("out of memory for the frames of one pass");
+    }
+    buffer->is_slot = true;
+    slots_.push_back(buffer);
+    frames_.push_back({.room = buffer->room()});
+  }
+  return absl::OkStatus();
+}
+
+Stack::Impl::~Impl() {
+  for (auto& thread : threads_) thread->Join();
+  if (own_relay_ != nullptr) own_relay_->Shutdown();
+  if (flows_ != nullptr) {
+    flows_->Shutdown();
+    for (GuestBuffer* buffer : slots_) flows_->buffers().Give(buffer);
+    flows_.reset();
+  }
+  if (epoll_ >= 0) close(epoll_);
+}
+
+// ---------------------------------------------------------------- a pass
+
+Time Stack::Impl::Poll(Stack& stack, Time now) {
+  now_ = now;
+  counters_.polls.Add(1);
+  doorbell_.Silence();
+  batch_.SetTime(now);
+  flows_->BeginPass(now);
+  RunTasks(stack);
+  flows_->TakeFromRelays();
+  bool complete = ReceiveFrames();
+  flows_->RunTimers();
+  complete &= flows_->ServeReady(kFlowsPerPass);
+  const bool was_full = batch_.link_full();
+  if (batch_.Flush() && was_full) flows_->OnLinkWritable();
+  WatchLinkWritable(batch_.link_full());
+  flows_->AfterFlush();
+  flows_->RingRelays();
+  counters_.frames_lost_by_link.Set(link_->frames_lost());
+  if (!complete || flows_->HasWork() || !SleepAllowed()) return now;
+  return std::min(flows_->NextDeadline(), link_->deadline());
+}
+
+// The second look of the doorbell's protocol.
+bool Stack::Impl::SleepAllowed() {
+  doorbell_.Arm();
+  const bool quiet =
+      !woken_.load(std::memory_order_seq_cst) &&
+      std::all_of(relays_.begin(), relays_.end(),
+                  [](Relay* relay) { return relay->to_stack().empty(); });
+  if (!quiet) doorbell_.Silence();
+  return quiet;
+}
+
+void Stack::Impl::Wake() noexcept {
+  woken_.store(true, std::memory_order_seq_cst);
+  doorbell_.Ring();
+}
+
+void Stack::Impl::Post(std::function<void(Stack&)> task) {
+  {
+    const std::lock_guard lock(tasks_mutex_);
+    tasks_.push_back(std::move(task));
+  }
+  Wake();
+}
+
+void Stack::Impl::RunTasks(Stack& stack) {
+  if (!woken_.exchange(false, std::memory_order_seq_cst)) return;
+  counters_.wakes_to_stack.Add(1);
+  std::vector<std::function<void(Stack&)>> tasks;
+  {
+    const std::lock_guard lock(tasks_mutex_);
+    tasks.swap(tasks_);
+  }
+  for (auto& task : tasks) task(stack);
+}
+
+bool Stack::Impl::ReceiveFrames() {
+  for (size_t total = 0; total < kFramesPerPass;) {
+    const size_t count = link_->Receive(now_, frames_);
+    if (count > 0 && now_ - last_frame_ > std::chrono::seconds(1)) flows_->OnGuestAwake();
+    if (count > 0) last_frame_ = now_;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < count; ++i) {
+      bytes += frames_[i].length;
+      HandleFrame(frames_[i], i);
+    }
+    counters_.frames_to_host.Add(count);
+    counters_.link_bytes_to_host.Add(bytes);
+    if (count < frames_.size()) return true;
+    total += count;
+  }
+  return false;
+}
+
+void Stack::Impl::HandleFrame(const FrameToHost& frame, size_t slot) {
+  std::variant<Packet, DropCause> parsed = Parse(frame, parse_options_);
+  if (const auto* cause = std::get_if<DropCause>(&parsed)) {
+    counters_.Drop(*cause);
+    return;
+  }
+  auto& packet = std::get<Packet>(parsed);
+  if (!parse_options_.guest_mac.has_value()) LearnGuestMac(packet);
+  HandlePacket(packet, slot);
+}
+
+void Stack::Impl::HandlePacket(Packet& packet, size_t slot) {
+  switch (packet.protocol) {
+    case Protocol::kTcp:
+      if (flows_->Segment(packet, *slots_[slot])) {
+        // The slot's buffer is a flow's now.
+        GuestBuffer* fresh = flows_->buffers().TakeAlways(kFrameBytesMax);
+        fresh->is_slot = true;
+        slots_[slot] = fresh;
+        frames_[slot].room = fresh->room();
+      }
+      return;
+    case Protocol::kUdp:
+      return HandleUdp(packet);
+    case Protocol::kIcmpv4:
+    case Protocol::kIcmpv6:
+      if (const auto report = ParsePathMtu(packet); report && flows_->OnPathMtu(*report)) {
+        counters_.frames_consumed.Add(1);
+        return;
+      }
+      [[fallthrough]];
+    case Protocol::kArp: {
+      const Gateway::Answer answer =
+          gateway_.Handle(packet, addresses_, {reply_.get(), kFrameBytesMax});
+      if (answer.drop.has_value()) {
+        counters_.Drop(*answer.drop);
+        return;
+      }
+      counters_.frames_consumed.Add(1);
+      Reply(answer.length);
+      return;
+    }
+  }
+}
+
+// There is no UDP service: the guest is told, rather than left to wait.
+void Stack::Impl::HandleUdp(const Packet& packet) {
+  counters_.Drop(DropCause::kUdpUnsupported);
+  const bool ours = gateway_.IsOurs(packet.destination);
+  const bool v4 = packet.destination.is_v4();
+  if (packet.to_broadcast_or_multicast_mac) return;
+  const IpAddress& from = ours ? packet.destination
+                               : (v4 ? config_.ipv4.gateway : config_.ipv6.gateway);
+  Reply(EmitUnreachable(addresses_, ours ? Unreachable::kPort : Unreachable::kProhibited, from,
+                        packet.ip, {reply_.get(), kFrameBytesMax}));
+}
+
+void Stack::Impl::Reply(size_t length) {
+  if (length == 0) return;
+  if (!batch_.AppendCopy({reply_.get(), length})) counters_.replies_lost.Add(1);
+}
+
+// From the first valid frame on the guest's MAC is fixed.
+void Stack::Impl::LearnGuestMac(const Packet& packet) {
+  if (!capabilities_.ethernet) return;
+  parse_options_.guest_mac = packet.source_mac;
+  addresses_.guest_mac = packet.source_mac;
+}
+
+void Stack::Impl::WatchLinkWritable(bool wanted) {
+  if (wanted == watching_writable_ || link_->descriptor() < 0) return;
+  watching_writable_ = wanted;
+  epoll_event event{.events = EPOLLIN | (wanted ? uint32_t{EPOLLOUT} : 0u),
+                    .data = {.fd = link_->descriptor()}};
+  (void)epoll_ctl(epoll_, EPOLL_CTL_MOD, link_->descriptor(), &event);
+}
+
+}  // namespace penstock

@@ -1,0 +1,87 @@
+// The facade that an embedder drives: one guest, one link, one poll loop.
+//
+//   auto stack = Stack::Create({.host_loopback = true}, std::move(link));
+//   while (running) {
+//     Time deadline = (*stack)->Poll(Clock::now());
+//     WaitReadable((*stack)->descriptor(), deadline);   // poll(2), epoll, …
+//   }
+//
+// Poll does a bounded amount of work and never blocks. Whatever needs the stack
+// earlier than the deadline (a frame, a relay thread, Wake, Post) makes the
+// descriptor readable. The clock is the caller's: Poll takes any steady time.
+#ifndef PENSTOCK_STACK_STACK_H_
+#define PENSTOCK_STACK_STACK_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "relay/endpoint.h"
+#include "relay/time.h"
+#include "stack/config.h"
+#include "stack/counters.h"
+#include "stack/link/link.h"
+
+namespace penstock {
+
+// One row of the flow table.
+struct FlowInfo {
+  Endpoint guest;
+  Endpoint destination;       // as the guest addressed it
+  std::string state;          // "dialing", "handshake", "established", "half-closed", "closing", "closed"
+  std::string end;            // for closed ones: "closed", "reset by guest", …
+  uint64_t bytes_to_host = 0;
+  uint64_t bytes_to_guest = 0;
+  Duration age{};             // for closed ones: how long the flow lived
+};
+
+class Stack {
+ public:
+  // Validates, opens descriptors, starts relay threads. On error nothing is left
+  // behind. `link` is owned from then on.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Stack>> Create(Config config,
+                                                                     std::unique_ptr<Link> link);
+  // Resets live flows without a word to the guest, joins relay threads, closes
+  // every descriptor. Not from within Poll.
+  ~Stack();
+  Stack(const Stack&) = delete;
+  Stack& operator=(const Stack&) = delete;
+
+  // One pass. `now` must not go back. Returns when to call again at the latest:
+  // `now` itself if the pass stopped at its budget, kNever if nothing is due.
+  // One thread at a time; it may be another one each time.
+  [[nodiscard]] Time Poll(Time now);
+
+  // An epoll descriptor: readable (level-triggered) whenever Poll has work, quiet
+  // after a complete pass. Owned by the stack; nest it, or sleep on it.
+  [[nodiscard]] int descriptor() const;
+
+  // Makes the descriptor readable. Any thread, and signal handlers; coalesces.
+  void Wake() noexcept;
+
+  // Runs `task` at the start of the next Poll, on its thread. Any thread.
+  void Post(std::function<void(Stack&)> task);
+
+  // Any thread.
+  [[nodiscard]] CounterSnapshot Snapshot() const;
+
+  // Live flows, then the last closed ones (at most 64), newest first. Poll thread.
+  [[nodiscard]] std::vector<FlowInfo> Flows() const;
+
+  // True once the link is gone for good; Poll may go on being called.
+  [[nodiscard]] bool link_ended() const;
+
+ private:
+  friend class AsioDriver;
+  class Impl;
+  explicit Stack(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_STACK_STACK_H_

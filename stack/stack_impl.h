@@ -1,0 +1,100 @@
+// The inside of Stack: the order of a pass, and what owns what. Poll thread unless a
+// method says otherwise; not installed.
+//
+// A pass, always in this order:
+//   1 control      Post()ed tasks
+//   2 relays       flows that have something from a host socket become ready
+//   3 ingress      frames from the link, parsed, to the gateway or to their flow
+//   4 timers       lwIP's tick, deadlines
+//   5 service      ready flows (tcp_flows.h)
+//   6 flush        the frames of the pass to the link, one wake per relay
+//   7 sleep        arm the doorbell, look once more, say when to come back
+//
+// Timers come before service and flush, so that what they cause leaves in the same
+// pass.
+#ifndef PENSTOCK_STACK_STACK_IMPL_H_
+#define PENSTOCK_STACK_STACK_IMPL_H_
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "relay/doorbell.h"
+#include "relay/relay_thread.h"
+#include "stack/flow/frame_batch.h"
+#include "stack/flow/tcp_flows.h"
+#include "stack/service/gateway.h"
+#include "stack/stack.h"
+#include "stack/wire/packet.h"
+
+namespace penstock {
+
+class Stack::Impl {
+ public:
+  Impl(Config config, std::unique_ptr<Link> link);
+  ~Impl();
+
+  // Relay threads of our own, or none: then `relay` (the driver's, on the caller's
+  // thread) is the only one.
+  [[nodiscard]] absl::Status Open(std::shared_ptr<Relay> relay);
+  // What a relay of this stack needs to know.
+  [[nodiscard]] RelayOptions MakeRelayOptions() const;
+
+  [[nodiscard]] Time Poll(Stack& stack, Time now);
+  void Wake() noexcept;
+  void Post(std::function<void(Stack&)> task);
+
+  [[nodiscard]] int descriptor() const { return epoll_; }
+  [[nodiscard]] Link& link() { return *link_; }
+  [[nodiscard]] bool link_full() const { return batch_.link_full(); }
+  [[nodiscard]] Doorbell& doorbell() { return doorbell_; }
+  [[nodiscard]] const Counters& counters() const { return counters_; }
+  [[nodiscard]] std::vector<FlowInfo> Flows() const { return flows_->Flows(); }
+
+ private:
+  static constexpr size_t kReceiveFrames = 32;  // of one Receive
+  static constexpr size_t kFramesPerPass = 128;
+  static constexpr size_t kFlowsPerPass = 1'024;
+
+  void RunTasks(Stack& stack);
+  // False if the budget ended before the link was empty.
+  [[nodiscard]] bool ReceiveFrames();
+  void HandleFrame(const FrameToHost& frame, size_t slot);
+  void HandlePacket(Packet& packet, size_t slot);
+  void HandleUdp(const Packet& packet);
+  void Reply(size_t length);
+  void LearnGuestMac(const Packet& packet);
+  void WatchLinkWritable(bool wanted);
+  [[nodiscard]] bool SleepAllowed();
+
+  const Config config_;
+  const std::unique_ptr<Link> link_;
+  const LinkCapabilities capabilities_;
+  Counters counters_;
+  Doorbell doorbell_;
+  int epoll_ = -1;
+  bool watching_writable_ = false;
+  LinkAddresses addresses_;
+  ParseOptions parse_options_;
+  Gateway gateway_;
+  FrameBatch batch_;
+  std::vector<std::unique_ptr<RelayThread>> threads_;
+  std::shared_ptr<Relay> own_relay_;
+  std::vector<Relay*> relays_;
+  std::unique_ptr<TcpFlows> flows_;
+
+  std::vector<GuestBuffer*> slots_;
+  std::vector<FrameToHost> frames_;
+  std::unique_ptr<uint8_t[]> reply_ = std::make_unique<uint8_t[]>(kFrameBytesMax);
+  Time now_{};
+  Time last_frame_{};
+
+  std::mutex tasks_mutex_;  // control path only
+  std::vector<std::function<void(Stack&)>> tasks_;
+  std::atomic<bool> woken_{false};  // partner: Wake and Post
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_STACK_STACK_IMPL_H_

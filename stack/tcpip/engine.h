@@ -1,0 +1,222 @@
+// lwIP as a TCP engine: one Engine per stack, one Pcb per flow. The only header
+// through which the rest of the stack uses lwIP, and it shows nothing of it.
+//
+// How: our own table finds the flow of a segment, and its PCB stands on no lwIP
+// list. For the time of one call the engine puts that PCB alone on the list that
+// lwIP would search (the *singleton list*), and takes it off again; so a call costs
+// the same however many flows there are, and nothing but lwIP's tick count lives
+// between calls. lwIP's globals are thread-local scratch (third_party/lwip): any
+// number of stacks share a thread, and a stack may move between threads.
+//
+// lwIP's callbacks only record in the Pcb what happened; the flow looks at the
+// record afterwards. Nothing is freed inside a callback.
+//
+// RFC 9293 is the protocol; RFC 6528 the initial sequence numbers; RFC 5961 the
+// acceptance of resets, which lwIP follows.
+#ifndef PENSTOCK_STACK_TCPIP_ENGINE_H_
+#define PENSTOCK_STACK_TCPIP_ENGINE_H_
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "relay/endpoint.h"
+#include "relay/time.h"
+#include "stack/tcpip/guest_buffer.h"
+#include "stack/tcpip/siphash.h"
+
+struct tcp_pcb;
+struct pbuf;
+
+namespace penstock {
+
+class Engine;
+
+// lwIP's slow timer, and with it the unit of retransmission timeouts: three ticks
+// are the floor.
+inline constexpr Duration kTick = std::chrono::milliseconds(100);
+
+// The payload of the largest super-segment: what fits lwIP's 16-bit pbuf length
+// with an IPv4 header of 20 or an IPv6 header of 40 bytes and a TCP header of 20.
+inline constexpr uint32_t kSuperSegmentBytesIpv4 = 65'495;
+inline constexpr uint32_t kSuperSegmentBytesIpv6 = 65'475;
+
+// The window a flow starts with: the largest that a SYN-ACK can say.
+inline constexpr uint32_t kInitialWindowBytes = 65'535;
+// What a flow's window may grow to (lwIP's TCP_WND).
+inline constexpr uint32_t kWindowBytesMax = 4u << 20;
+
+// Why a PCB is gone.
+enum class PcbEnd : uint8_t {
+  kNone,        // it is alive
+  kClosed,      // both sides finished and acknowledged
+  kTimeWait,    // the same, and the tuple must rest; see Pcb::time_wait()
+  kReset,       // the guest reset it
+  kFailed,      // lwIP gave it up (out of memory)
+};
+
+struct TcpTuple {
+  Endpoint guest;
+  Endpoint destination;
+};
+
+struct TimeWaitState {
+  uint32_t send_next = 0;
+  uint32_t receive_next = 0;
+};
+
+class Pcb final {
+ public:
+  Pcb() = default;
+  ~Pcb();
+  Pcb(const Pcb&) = delete;
+  Pcb& operator=(const Pcb&) = delete;
+
+  [[nodiscard]] bool alive() const { return pcb_ != nullptr; }
+
+  // ---- The record: what happened since the flow last looked and cleared it.
+  Chunk* received_head = nullptr;  // the guest's bytes, in order
+  Chunk* received_tail = nullptr;
+  uint32_t received_bytes = 0;
+  uint32_t acknowledged_bytes = 0;  // of what was written, whole segments
+  bool established = false;
+  bool guest_fin = false;
+  bool must_acknowledge = false;
+  PcbEnd end = PcbEnd::kNone;
+  // Totals.
+  uint32_t retransmits_by_dupack = 0;
+  uint32_t retransmits_by_timer = 0;
+  uint32_t zero_window_probes = 0;
+
+  // Forgets the record; for the next flow of a slot.
+  void Clear() {
+    received_head = received_tail = nullptr;
+    received_bytes = acknowledged_bytes = 0;
+    established = guest_fin = must_acknowledge = false;
+    end = PcbEnd::kNone;
+    retransmits_by_dupack = retransmits_by_timer = zero_window_probes = 0;
+  }
+
+  // ---- State, while alive.
+  [[nodiscard]] uint32_t send_next() const;
+  [[nodiscard]] uint32_t receive_next() const;
+  [[nodiscard]] uint32_t send_unacknowledged() const;
+  [[nodiscard]] uint32_t negotiated_mss() const { return negotiated_mss_; }
+  // Bytes of the guest that were taken in order since the handshake.
+  [[nodiscard]] bool in_handshake() const;
+  // Everything written was acknowledged.
+  [[nodiscard]] bool drained() const;
+  // Something must happen by time alone: retransmission, probe, reassembly.
+  [[nodiscard]] bool NeedsTick() const;
+  [[nodiscard]] TimeWaitState time_wait() const { return time_wait_; }
+
+ private:
+  friend class Engine;
+  friend struct LwipCallbacks;
+  struct tcp_pcb* pcb_ = nullptr;
+  uint32_t window_bytes_ = 0;    // the flow's whole receive window
+  uint32_t negotiated_mss_ = 0;  // payload bytes of one segment on the wire
+  TimeWaitState time_wait_;
+  TcpTuple tuple_;
+  void* owner_ = nullptr;
+};
+
+// A segment that lwIP wants to leave. Valid during the call.
+struct SegmentToGuest {
+  void* owner;                      // as given to Accept
+  const TcpTuple& tuple;
+  std::span<const uint8_t> header;  // the TCP header with options; checksum 0
+  std::span<const iovec> payload;
+  uint32_t payload_bytes;
+  uint32_t negotiated_mss;
+};
+
+class SegmentSink {
+ public:
+  // False: there is no room now; lwIP keeps the segment and the flow tries again.
+  virtual bool SendSegment(const SegmentToGuest& segment) noexcept = 0;
+
+ protected:
+  ~SegmentSink() = default;
+};
+
+struct EngineOptions {
+  uint32_t mtu = 1500;
+  // Segments to the guest may be larger than the MTU (the link segments them).
+  bool super_segments_ipv4 = false;
+  bool super_segments_ipv6 = false;
+};
+
+class Engine final {
+ public:
+  Engine(const EngineOptions& options, SegmentSink& sink);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // At the start of each pass.
+  void SetTime(Time now);
+
+  // Answers a SYN: `tcp_header` is the SYN's (20–60 bytes, network order, checked);
+  // it is swapped in place. `owner` comes back in SegmentToGuest. False if lwIP
+  // had no memory.
+  [[nodiscard]] bool Accept(Pcb& pcb, const TcpTuple& tuple, std::span<uint8_t> tcp_header,
+                            uint32_t negotiated_mss, uint32_t window_bytes, void* owner);
+
+  // Feeds a segment: `segment` is the TCP header and its payload inside `buffer`,
+  // which the engine owns from then on unless it is a receive slot.
+  void Receive(Pcb& pcb, GuestBuffer& buffer, std::span<uint8_t> segment);
+
+  // How many of `wanted` bytes should be written now: what the guest's window and
+  // the congestion window let leave at once, at most 65,535; 0 to wait. At a closed
+  // window one byte, which lwIP then probes with.
+  [[nodiscard]] uint32_t SendRoom(const Pcb& pcb, uint32_t wanted) const;
+  // Sends `data`, which stays where it is until acknowledged. At most SendRoom().
+  // False if lwIP had no memory: nothing was taken.
+  [[nodiscard]] bool Write(Pcb& pcb, std::span<const uint8_t> data, bool push);
+  // FIN after everything written.
+  void ShutdownWrite(Pcb& pcb);
+  // Sends what may leave now (after the sink had no room).
+  void Output(Pcb& pcb);
+  // `bytes` received were taken by the host: the window opens again.
+  void Consume(Pcb& pcb, uint32_t bytes);
+  void GrowWindow(Pcb& pcb, uint32_t window_bytes);
+  // At the end of a pass: acknowledges what was received and tells a window that
+  // moved far enough. No delayed acknowledgement.
+  void Acknowledge(Pcb& pcb);
+  // Probes an idle guest (RFC 9293 3.8.4).
+  void SendKeepalive(Pcb& pcb);
+  // The path carries less than was negotiated; segments in flight are sent again.
+  void LowerMss(Pcb& pcb, uint32_t mss);
+  // RST to the guest; the PCB is gone.
+  void Abort(Pcb& pcb);
+  // The PCB is gone without a word.
+  void Drop(Pcb& pcb);
+
+  // One tick for these PCBs, which must be those whose NeedsTick() is true.
+  void Tick(std::span<Pcb* const> pcbs);
+  // A guest that was silent is back: lets the timer of what is in flight expire at
+  // the next tick.
+  void HurryRetransmission(Pcb& pcb);
+
+ private:
+  friend struct LwipCallbacks;
+  class Scope;
+  struct Lwip;
+
+  [[nodiscard]] uint32_t SuperSegmentBytes(const Pcb& pcb) const;
+  void NoteDupack(Pcb& pcb, bool was_recovering);
+
+  const EngineOptions options_;
+  SegmentSink& sink_;
+  const SipKey isn_key_;
+  Time now_{};
+  uint32_t ticks_ = 1000;  // lwIP reads 0 as "no measurement"
+  std::unique_ptr<Lwip> lwip_;
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_STACK_TCPIP_ENGINE_H_

@@ -1,0 +1,88 @@
+// Writes the packets that the stack itself says to the guest: ARP and neighbour
+// advertisements, echo replies, ICMP errors, and TCP segments without payload for
+// tuples that have no PCB. Each function writes one whole frame from the Ethernet
+// header (or the IP header on an L3 link) with complete checksums into `out` and
+// returns its length; 0 if `out` is too small or nothing must be sent (no ICMP
+// error is ever answered with one, RFC 1122 3.2.2, RFC 4443 2.4).
+#ifndef PENSTOCK_STACK_WIRE_EMIT_H_
+#define PENSTOCK_STACK_WIRE_EMIT_H_
+
+#include <cstdint>
+#include <span>
+
+#include "relay/endpoint.h"
+#include "stack/config.h"
+#include "stack/wire/packet.h"
+
+namespace penstock {
+
+struct LinkAddresses {
+  bool ethernet = true;
+  MacAddress gateway_mac{};
+  MacAddress guest_mac{};
+};
+
+// The Ethernet header (nothing on an L3 link); returns its length, 14 or 0.
+size_t EmitEthernet(const LinkAddresses& link, Family family, std::span<uint8_t> out);
+
+struct IpHeaderFields {
+  IpAddress source;
+  IpAddress destination;
+  uint8_t protocol = 6;  // IANA number
+  uint8_t hop_limit = 64;
+  uint8_t traffic_class = 0;
+  uint16_t identification = 0;   // IPv4 only
+  bool dont_fragment = true;     // IPv4 only
+  uint32_t payload_bytes = 0;    // behind the IP header
+};
+// Returns 20 or 40. The IPv4 header checksum is complete.
+size_t EmitIpHeader(const IpHeaderFields& fields, std::span<uint8_t> out);
+
+// The folded, not complemented sum of the pseudo-header: what stands in the
+// checksum field of a frame that leaves with ChecksumState::kPartial.
+[[nodiscard]] uint16_t PseudoHeaderSum(const IpAddress& source, const IpAddress& destination,
+                                       uint8_t protocol, uint32_t length);
+// One's-complement sum of `bytes` added to `sum`, not folded to 16 bits and not
+// complemented. Parts of odd length must come last.
+[[nodiscard]] uint64_t ChecksumAdd(std::span<const uint8_t> bytes, uint64_t sum);
+// Folds to 16 bits and complements; network byte order when stored big-endian.
+[[nodiscard]] uint16_t ChecksumFinish(uint64_t sum);
+
+// The answer to an ARP request for `request.destination`.
+size_t EmitArpReply(const LinkAddresses& link, const Packet& request, std::span<uint8_t> out);
+// The answer to a neighbour solicitation for `target`, to its source.
+size_t EmitNeighbourAdvertisement(const LinkAddresses& link, const Packet& solicitation,
+                                  const IpAddress& target, std::span<uint8_t> out);
+// Echo reply, both families, from the address that was asked.
+size_t EmitEchoReply(const LinkAddresses& link, const Packet& request, std::span<uint8_t> out);
+
+enum class Unreachable : uint8_t {
+  kNetwork,     // ICMPv4 3/0, ICMPv6 1/0
+  kHost,        // 3/1, 1/3
+  kPort,        // 3/3, 1/4
+  kProhibited,  // 3/13, 1/1
+};
+// An ICMP error from `from` about the packet `original_ip` (its IP header on), to
+// its source. Quotes up to 576 (IPv4) or 1280 (IPv6) bytes in all.
+size_t EmitUnreachable(const LinkAddresses& link, Unreachable kind, const IpAddress& from,
+                       std::span<const uint8_t> original_ip, std::span<uint8_t> out);
+
+struct TcpControl {
+  Endpoint source;       // whom the guest thinks it is talking to
+  Endpoint destination;  // the guest
+  uint32_t sequence = 0;
+  uint32_t acknowledgement = 0;
+  uint16_t window = 0;
+  uint8_t flags = 0;
+};
+// A TCP segment without payload and options.
+size_t EmitTcpControl(const LinkAddresses& link, const TcpControl& segment,
+                      std::span<uint8_t> out);
+
+// The largest frame that the functions above write, but for EmitEchoReply: its
+// answer is as long as the question, so up to the MTU and an Ethernet header.
+inline constexpr size_t kEmittedFrameBytesMax = kEthernetHeaderBytes + 1280 + 40;
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_STACK_WIRE_EMIT_H_

@@ -1,0 +1,41 @@
+// ICMP from the guest, both families: the checks that the parser makes, and what
+// a guest's path-MTU error says about a TCP flow. Pure functions; any thread.
+//
+// Read first: RFC 792, RFC 1191 3–4, RFC 4443, RFC 4861 6.1 and 7.1, RFC 8201.
+#ifndef PENSTOCK_STACK_WIRE_ICMP_H_
+#define PENSTOCK_STACK_WIRE_ICMP_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "relay/endpoint.h"
+#include "stack/wire/packet.h"
+
+namespace penstock {
+
+// Multicast listener discovery, versions 1 and 2.
+[[nodiscard]] bool IsMld(uint8_t icmpv6_type);
+
+// Everything that the RFC makes a condition of validity for an ICMPv6 message of
+// neighbour discovery (others pass): hop limit 255, code 0, length, a sound target,
+// sound options. `packet` has an ICMP header and a good checksum.
+[[nodiscard]] std::optional<DropCause> CheckNeighbourDiscovery(const Packet& packet);
+
+// A segment of ours that did not fit somewhere behind the guest.
+struct PathMtuReport {
+  Endpoint source;        // as the stack sent it: whom the guest thinks it talks to
+  Endpoint destination;   // the guest's end of the flow
+  uint32_t sequence = 0;  // of the segment that was too big
+  uint32_t mtu = 0;       // as reported: at least 1, no other bound
+};
+
+// What an ICMPv4 "fragmentation needed" or ICMPv6 "packet too big" quotes; nullopt
+// for every other packet, quotes of anything but the head of a TCP segment, quotes
+// whose source is not the address that the error was sent to, and IPv4 errors
+// without an MTU. Whoever acts on it checks tuple and sequence against a live flow:
+// all of it is the guest's word.
+[[nodiscard]] std::optional<PathMtuReport> ParsePathMtu(const Packet& packet);
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_STACK_WIRE_ICMP_H_

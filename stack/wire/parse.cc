@@ -1,0 +1,135 @@
+// The way of a frame: link header, ARP or IP header, addresses, MTU, transport.
+// Each step checks its own part against the bytes that arrived, narrows the views
+// for the next, and names the cause where it refuses. No step allocates. Any
+// thread.
+//
+// Read first: RFC 826, RFC 894, RFC 5227 1.1 (ARP probes), RFC 1122 3.2.1 and 3.3.6.
+#include "stack/wire/addresses.h"
+#include "stack/wire/ip.h"
+#include "stack/wire/packet.h"
+#include "stack/wire/protocols.h"
+#include "stack/wire/reader.h"
+#include "stack/wire/transport.h"
+
+namespace penstock {
+namespace {
+
+using Drop = std::optional<DropCause>;
+
+constexpr uint16_t kEtherTypeVlan = 0x8100, kEtherTypeProviderVlan = 0x88a8,
+                   kEtherTypeOldProviderVlan = 0x9100;
+
+// What the link layer says about a frame.
+struct LinkLayer {
+  Drop drop = std::nullopt;
+  uint16_t ether_type = 0;
+  MacKind destination = MacKind::kUnicast;
+  std::span<uint8_t> bytes{};  // behind the link header
+};
+
+Drop CheckSourceMac(const MacAddress& source, const ParseOptions& options) {
+  const bool usable = KindOf(source) == MacKind::kUnicast && source != MacAddress{} &&
+                      source != options.gateway_mac;
+  if (!usable || (options.guest_mac && source != *options.guest_mac)) {
+    return DropCause::kFalseSourceMac;
+  }
+  return std::nullopt;
+}
+
+LinkLayer ParseEthernet(std::span<uint8_t> frame, const ParseOptions& options, Packet& packet) {
+  const auto header = Header<kEthernetHeaderBytes>::At(frame);
+  if (!header) return {DropCause::kFrameTooShort};
+  packet.source_mac = header->Mac<6>();
+  if (const Drop drop = CheckSourceMac(packet.source_mac, options)) return {drop};
+  const MacAddress destination = header->Mac<0>();
+  const MacKind kind = KindOf(destination);
+  if (kind == MacKind::kUnicast && destination != options.gateway_mac) {
+    return {DropCause::kNotForGatewayMac};
+  }
+  packet.to_broadcast_or_multicast_mac = kind != MacKind::kUnicast;
+  return {std::nullopt, header->U16<12>(), kind, frame.subspan(kEthernetHeaderBytes)};
+}
+
+// On a link without Ethernet the IP version is all that tells the families apart.
+LinkLayer ParseBareIp(std::span<uint8_t> frame) {
+  const auto header = Header<1>::At(frame);
+  if (!header) return {DropCause::kFrameTooShort};
+  switch (header->U8<0>() >> 4) {
+    case 4:
+      return {std::nullopt, kEtherTypeIpv4, MacKind::kUnicast, frame};
+    case 6:
+      return {std::nullopt, kEtherTypeIpv6, MacKind::kUnicast, frame};
+    default:
+      return {DropCause::kUnknownEtherType};
+  }
+}
+
+// Hardware and protocol address of the sender are the guest's own; a probe
+// (RFC 5227) has no protocol address yet.
+Drop ParseArp(const FrameToHost& frame, const LinkLayer& link, const ParseOptions& options,
+              Packet& packet) {
+  const auto arp = Header<kArpBytes>::At(link.bytes);
+  if (!arp) return DropCause::kFrameTooShort;
+  if (link.destination == MacKind::kMulticast) return DropCause::kMulticast;
+  if (link.bytes.size() > options.mtu) return DropCause::kFrameOverMtu;
+  const bool ipv4_over_ethernet = arp->U16<0>() == 1 && arp->U16<2>() == kEtherTypeIpv4 &&
+                                  arp->U8<4>() == 6 && arp->U8<5>() == 4;
+  const uint16_t operation = arp->U16<6>();
+  if (!ipv4_over_ethernet || (operation != kArpRequest && operation != kArpReply)) {
+    return DropCause::kArpMalformed;
+  }
+  packet.protocol = Protocol::kArp;
+  packet.source = arp->Ipv4<14>();
+  packet.destination = arp->Ipv4<24>();
+  packet.transport = link.bytes.first(kArpBytes);
+  if (arp->Mac<8>() != packet.source_mac) return DropCause::kFalseSourceMac;
+  if (packet.source != options.ipv4.guest && !IsUnspecified(packet.source)) {
+    return DropCause::kFalseSourceAddress;
+  }
+  return OffloadMatches(frame, packet) ? Drop() : Drop(DropCause::kOffloadMismatch);
+}
+
+Drop ParseIp(const FrameToHost& frame, const LinkLayer& link, const ParseOptions& options,
+             Packet& packet) {
+  const IpResult ip = link.ether_type == kEtherTypeIpv4 ? ParseIpv4(link.bytes, packet)
+                                                        : ParseIpv6(link.bytes, packet);
+  if (ip.drop) return ip.drop;
+  if (Drop drop = CheckAddresses(packet, ip.protocol, link.destination, options)) return drop;
+  const bool may_exceed_mtu = frame.offload.gso != Gso::kNone ||
+                              (options.unsegmented_tcp_to_host && ip.protocol == kIpProtocolTcp);
+  if (link.bytes.size() > options.mtu && !may_exceed_mtu) return DropCause::kFrameOverMtu;
+  return ParseTransport(ip.protocol, frame, options, packet);
+}
+
+Drop ParseInto(const FrameToHost& frame, const ParseOptions& options, Packet& packet) {
+  const LinkLayer link =
+      options.ethernet ? ParseEthernet(frame.bytes(), options, packet) : ParseBareIp(frame.bytes());
+  if (link.drop) return link.drop;
+  switch (link.ether_type) {
+    case kEtherTypeArp:
+      return options.ipv4.enabled ? ParseArp(frame, link, options, packet)
+                                  : Drop(DropCause::kFamilyOff);
+    case kEtherTypeIpv4:
+      return options.ipv4.enabled ? ParseIp(frame, link, options, packet)
+                                  : Drop(DropCause::kFamilyOff);
+    case kEtherTypeIpv6:
+      return options.ipv6.enabled ? ParseIp(frame, link, options, packet)
+                                  : Drop(DropCause::kFamilyOff);
+    case kEtherTypeVlan:
+    case kEtherTypeProviderVlan:
+    case kEtherTypeOldProviderVlan:
+      return DropCause::kVlanTag;
+    default:
+      return DropCause::kUnknownEtherType;
+  }
+}
+
+}  // namespace
+
+std::variant<Packet, DropCause> Parse(const FrameToHost& frame, const ParseOptions& options) {
+  std::variant<Packet, DropCause> result;
+  if (const Drop drop = ParseInto(frame, options, *std::get_if<Packet>(&result))) result = *drop;
+  return result;
+}
+
+}  // namespace penstock

@@ -1,0 +1,81 @@
+// Byte-exact transfers under the options that shape the link and the threads, and
+// families that are off.
+
+#include <cerrno>
+#include <cstring>
+
+#include "tests/support/sandbox.h"
+
+namespace penstock::e2e {
+namespace {
+
+constexpr uint64_t kMiB = 1 << 20;
+
+// 8 MiB each way at the same time.
+void TransferBothWays(const Sandbox& sandbox, Family family) {
+  constexpr uint64_t kBytes = 8 * kMiB;
+  auto [guest, host] = sandbox.Connect(family);
+  auto host_side = Concurrently([&] {
+    Perform(host, {.send = {1, kBytes}, .receive = {2, kBytes}});
+  });
+  Perform(guest, {.send = {2, kBytes}, .receive = {1, kBytes}});
+  host_side.get();
+}
+
+struct LinkCase {
+  std::string name;
+  Via via;
+  std::vector<std::string> options;
+};
+
+std::vector<LinkCase> LinkCases() {
+  std::vector<LinkCase> cases = {
+      {"one_thread", Via::kOneThread, {}},
+      {"one_relay_thread", Via::kRelayThread, {}},
+      {"two_relay_threads", Via::kTwoRelayThreads, {}},
+  };
+  for (const std::string& mtu : std::vector<std::string>{"1280", "1500", "9000", "65520"}) {
+    cases.push_back({"mtu_" + mtu, Via::kRelayThread, {"--mtu", mtu}});
+    cases.push_back({"mtu_" + mtu + "_no_offload", Via::kRelayThread,
+                     {"--mtu", mtu, "--no-offload"}});
+  }
+  return cases;
+}
+
+class LinkOptions : public ::testing::TestWithParam<LinkCase> {};
+
+INSTANTIATE_TEST_SUITE_P(E2e, LinkOptions, ::testing::ValuesIn(LinkCases()),
+                         [](const auto& test) { return test.param.name; });
+
+TEST_P(LinkOptions, TransfersAreExact) {
+  World world;
+  Sandbox sandbox({.via = GetParam().via, .penstock_options = GetParam().options});
+  for (Family family : {Family::kIpv4, Family::kIpv6}) {
+    SCOPED_TRACE(Name(family));
+    TransferBothWays(sandbox, family);
+  }
+  Stats stats = sandbox.ReadStats();
+  EXPECT_EQ(stats["retransmits_by_timer"], 0u);
+  EXPECT_GE(stats["payload_bytes_to_guest"], 16 * kMiB);
+}
+
+class FamilyOff : public ::testing::TestWithParam<Family> {};
+
+INSTANTIATE_TEST_SUITE_P(E2e, FamilyOff, ::testing::Values(Family::kIpv4, Family::kIpv6),
+                         [](const auto& test) { return Name(test.param); });
+
+TEST_P(FamilyOff, TheOtherOneWorks) {
+  bool v4_off = GetParam() == Family::kIpv4;
+  World world;
+  Sandbox sandbox({.via = Via::kRelayThread,
+                   .penstock_options = {v4_off ? "--no-ipv4" : "--no-ipv6"}});
+  TransferBothWays(sandbox, v4_off ? Family::kIpv6 : Family::kIpv4);
+
+  TcpListener listener;
+  int error = sandbox.GuestSocket(GetParam()).TryConnect(
+      Sandbox::Gateway(GetParam(), listener.port()));
+  EXPECT_TRUE(error == ENETUNREACH || error == EADDRNOTAVAIL) << strerror(error);
+}
+
+}  // namespace
+}  // namespace penstock::e2e

@@ -1,0 +1,148 @@
+// Wrong options: exit status 2 and one clear sentence on stderr, before anything is
+// touched. Right ones: what they mean.
+#include "tools/penstock/options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "tests/tools/program.h"
+
+namespace penstock::tool {
+namespace {
+
+using testing::ElementsAre;
+using testing::EndsWith;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+struct WrongCase {
+  const char* name;
+  std::vector<std::string> words;
+  const char* says;  // the sentence holds it
+
+  friend void PrintTo(const WrongCase& wrong, std::ostream* out) { *out << wrong.name; }
+};
+
+class WrongOptions : public testing::TestWithParam<WrongCase> {};
+
+TEST_P(WrongOptions, AreOneSentenceAndStatusTwo) {
+  std::vector<std::string> words{"penstock"};
+  words.insert(words.end(), GetParam().words.begin(), GetParam().words.end());
+  const Outcome outcome = RunProgram(words);
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_EQ(outcome.output, "");
+  EXPECT_THAT(outcome.errors, StartsWith("penstock: "));
+  EXPECT_THAT(outcome.errors, EndsWith("\n"));
+  EXPECT_EQ(std::count(outcome.errors.begin(), outcome.errors.end(), '\n'), 1) << outcome.errors;
+  EXPECT_THAT(outcome.errors, HasSubstr(GetParam().says));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, WrongOptions,
+    testing::Values(
+        WrongCase{"NoCommand", {}, "penstock run"},
+        WrongCase{"UnknownCommand", {"fly"}, "fly"},
+        WrongCase{"UnknownOption", {"run", "--fast", "--", "true"}, "--fast"},
+        WrongCase{"RunNothing", {"run"}, "COMMAND"},
+        WrongCase{"RunNothingAfterDashes", {"run", "--"}, "COMMAND"},
+        WrongCase{"RunWithoutDashes", {"run", "true"}, "true"},
+        WrongCase{"MtuNoNumber", {"run", "--mtu", "big", "--", "true"}, "--mtu"},
+        WrongCase{"MtuSmall", {"run", "--mtu", "1279", "--", "true"}, "1279"},
+        WrongCase{"MtuSmallIpv4", {"run", "--no-ipv6", "--mtu", "575", "--", "true"}, "575"},
+        WrongCase{"MtuLarge", {"run", "--mtu", "65522", "--", "true"}, "65522"},
+        WrongCase{"NoFamily", {"run", "--no-ipv4", "--no-ipv6", "--", "true"}, "ipv"},
+        WrongCase{"Threads", {"run", "--relay-threads", "65", "--", "true"}, "--relay-threads"},
+        WrongCase{"ThreadsText", {"run", "--relay-threads", "some", "--", "true"}, "some"},
+        WrongCase{"Impair", {"run", "--impair", "drop=101%", "--", "true"}, "--impair"},
+        WrongCase{"GuestWithoutLength", {"run", "--guest-ip4", "10.1.1.1", "--", "true"},
+                  "--guest-ip4"},
+        WrongCase{"GuestOfOtherFamily", {"run", "--guest-ip4", "fd00::9/64", "--", "true"},
+                  "--guest-ip4"},
+        WrongCase{"GatewayNoAddress", {"run", "--gateway-ip6", "here", "--", "true"},
+                  "--gateway-ip6"},
+        WrongCase{"DialTimeoutZero", {"run", "--dial-timeout", "0", "--", "true"},
+                  "--dial-timeout"},
+        WrongCase{"DialTimeoutNan", {"run", "--dial-timeout", "nan", "--", "true"},
+                  "--dial-timeout"},
+        WrongCase{"KeepaliveNegative", {"run", "--keepalive-idle", "-1", "--", "true"},
+                  "--keepalive-idle"},
+        WrongCase{"BufferLimit", {"run", "--buffer-limit", "1parsec", "--", "true"},
+                  "--buffer-limit"},
+        WrongCase{"StatsFolder", {"run", "--stats-file", "/no/such/folder/s", "--", "true"},
+                  "--stats-file"},
+        WrongCase{"AttachNowhere", {"attach"}, "--netns"},
+        WrongCase{"AttachTwice", {"attach", "--netns", "/x", "--pid", "1"}, "--pid"},
+        WrongCase{"AttachPidZero", {"attach", "--pid", "0"}, "--pid"},
+        WrongCase{"AttachCommand", {"attach", "--pid", "1", "--", "true"}, "penstock run"},
+        WrongCase{"TapLong", {"attach", "--pid", "1", "--tap", "sixteen-letters-"}, "--tap"},
+        WrongCase{"TapSlash", {"attach", "--pid", "1", "--tap", "a/b"}, "--tap"},
+        WrongCase{"TapPattern", {"attach", "--pid", "1", "--tap", "tap%d"}, "--tap"},
+        WrongCase{"ReadyClosed", {"attach", "--pid", "1", "--ready-fd", "999"}, "--ready-fd"}),
+    [](const auto& test) { return test.param.name; });
+
+TEST(Options, HelpTeachesAndIsNoError) {
+  for (const char* command : {"run", "attach"}) {
+    const Outcome outcome = RunProgram({"penstock", command, "--help"});
+    EXPECT_EQ(outcome.status, 0);
+    EXPECT_EQ(outcome.errors, "");
+    EXPECT_THAT(outcome.output, StartsWith(command == std::string("run") ? "Run" : "Serve"));
+    EXPECT_THAT(outcome.output, HasSubstr("Examples:\n"));
+    EXPECT_THAT(outcome.output, HasSubstr("--host-loopback"));
+  }
+  EXPECT_EQ(RunProgram({"penstock", "--help"}).status, 0);
+}
+
+TEST(Options, TheCommandKeepsItsOptionsAndFurtherDashes) {
+  const auto options = ParseOptions({"run", "--no-ipv6", "--", "cmd", "--mtu", "7", "--", "-h"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  const auto& run = std::get<RunOptions>(*options);
+  EXPECT_THAT(run.command, ElementsAre("cmd", "--mtu", "7", "--", "-h"));
+  EXPECT_FALSE(run.common.config.ipv6.enabled);
+  EXPECT_EQ(run.common.config.mtu, 1500U);
+}
+
+TEST(Options, SetTheConfiguration) {
+  const auto options = ParseOptions(
+      {"attach", "--pid", "1", "--mtu", "9000", "--guest-ip4", "192.168.7.9/28", "--gateway-ip4",
+       "192.168.7.1", "--dns-ip4", "192.168.7.2", "--guest-ip6", "fd07::9/80", "--gateway-ip6",
+       "fd07::1", "--dns-ip6", "fd07::2", "--host-loopback", "--relay-threads", "3",
+       "--flow-limit", "5000", "--buffer-limit", "64MiB", "--dial-timeout", "2.5",
+       "--keepalive-idle", "60", "--no-offload", "--no-configure", "--impair", "delay=10ms"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  const auto& attach = std::get<AttachOptions>(*options);
+  const Config& config = attach.common.config;
+  EXPECT_EQ(config.mtu, 9000U);
+  EXPECT_EQ(config.ipv4.guest.ToString(), "192.168.7.9");
+  EXPECT_EQ(config.ipv4.prefix_length, 28);
+  EXPECT_EQ(config.ipv4.gateway.ToString(), "192.168.7.1");
+  EXPECT_EQ(config.ipv4.dns.ToString(), "192.168.7.2");
+  EXPECT_EQ(config.ipv6.guest.ToString(), "fd07::9");
+  EXPECT_EQ(config.ipv6.prefix_length, 80);
+  EXPECT_EQ(config.ipv6.gateway.ToString(), "fd07::1");
+  EXPECT_EQ(config.ipv6.dns.ToString(), "fd07::2");
+  EXPECT_TRUE(config.host_loopback);
+  EXPECT_EQ(config.relay_threads, 3);
+  EXPECT_EQ(config.flow_count_max, 5000U);
+  EXPECT_EQ(config.buffer_bytes_max, uint64_t{64} << 20);
+  EXPECT_EQ(config.dial_timeout, std::chrono::milliseconds(2500));
+  EXPECT_EQ(config.keepalive_idle, std::chrono::minutes(1));
+  EXPECT_FALSE(attach.common.offload);
+  EXPECT_TRUE(attach.no_configure);
+  EXPECT_TRUE(attach.common.impair.has_value());
+}
+
+TEST(Options, RelayThreadsGrowWithTheCores) {
+  EXPECT_EQ(RelayThreadsFor(0), 0);  // unknown
+  EXPECT_EQ(RelayThreadsFor(1), 0);
+  EXPECT_EQ(RelayThreadsFor(2), 0);
+  EXPECT_EQ(RelayThreadsFor(3), 1);
+  EXPECT_EQ(RelayThreadsFor(8), 2);
+  EXPECT_EQ(RelayThreadsFor(16), 4);
+  EXPECT_EQ(RelayThreadsFor(128), 4);
+}
+
+}  // namespace
+}  // namespace penstock::tool

@@ -1,0 +1,35 @@
+// A socket pair between the tool and the process that it forks into a namespace.
+// The child reports up: a tap's descriptor (SCM_RIGHTS) or one sentence that says
+// what failed. The parent answers with one byte: go. The end of either process is
+// the end of the stream at the other.
+#ifndef PENSTOCK_TOOLS_PENSTOCK_CHANNEL_H_
+#define PENSTOCK_TOOLS_PENSTOCK_CHANNEL_H_
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "tools/penstock/descriptor.h"
+
+namespace penstock::tool {
+
+struct Channel {
+  Descriptor parent;
+  Descriptor child;
+};
+
+[[nodiscard]] absl::StatusOr<Channel> OpenChannel();
+
+// Child: exactly one of the two, once.
+[[nodiscard]] absl::Status SendTap(int channel, int tap);
+void SendFailure(int channel, const absl::Status& failure);
+
+// Parent: the tap (close-on-exec), or the child's failure with its code.
+[[nodiscard]] absl::StatusOr<Descriptor> ReceiveTap(int channel);
+
+// Parent: lets the child go on.
+[[nodiscard]] absl::Status SendGo(int channel);
+// Child: false if the parent gave up or died.
+[[nodiscard]] bool AwaitGo(int channel);
+
+}  // namespace penstock::tool
+
+#endif  // PENSTOCK_TOOLS_PENSTOCK_CHANNEL_H_

@@ -1,0 +1,116 @@
+#include "tools/penstock/driver.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <cerrno>
+#include <utility>
+
+#include "stack/asio_driver.h"
+#include "tools/penstock/descriptor.h"
+
+namespace penstock::tool {
+namespace {
+
+absl::Status LinkEnded() {
+  return absl::UnavailableError("the tap is gone: somebody has deleted it in the sandbox");
+}
+
+timespec Until(Time now, Time deadline) {
+  const Duration left = std::max(deadline - now, Duration::zero());
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
+  return {.tv_sec = seconds.count(),
+          .tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(left - seconds).count()};
+}
+
+absl::Status DriveByPoll(Config config, std::unique_ptr<Link> link, Supervisor& supervisor) {
+  auto stack = Stack::Create(std::move(config), std::move(link));
+  if (!stack.ok()) return stack.status();
+  if (absl::Status started = supervisor.OnStart(**stack); !started.ok()) return started;
+  for (;;) {
+    const Time now = Clock::now();
+    const Time deadline = std::min((*stack)->Poll(now), supervisor.deadline());
+    if ((*stack)->link_ended()) return LinkEnded();
+
+    pollfd watched[] = {{.fd = (*stack)->descriptor(), .events = POLLIN, .revents = 0},
+                        {.fd = supervisor.descriptor(), .events = POLLIN, .revents = 0}};
+    const timespec left = Until(now, deadline);
+    const int ready = ppoll(watched, 2, deadline == kNever ? nullptr : &left, nullptr);
+    if (ready < 0 && errno != EINTR) return ErrnoStatus("cannot wait for events", errno);
+    const bool due = supervisor.deadline() != kNever && Clock::now() >= supervisor.deadline();
+    if ((watched[1].revents != 0 || due) && !supervisor.OnEvent(Clock::now(), **stack)) {
+      return absl::OkStatus();
+    }
+  }
+}
+
+// Calls the supervisor from an io_context that the AsioDriver keeps busy.
+class AsioSupervision final {
+ public:
+  AsioSupervision(boost::asio::io_context& io, AsioDriver& driver, Supervisor& supervisor)
+      : driver_(driver),
+        supervisor_(supervisor),
+        descriptor_(io, supervisor.descriptor()),
+        timer_(io) {
+    AwaitDescriptor();
+    AwaitDeadline();
+  }
+  AsioSupervision(const AsioSupervision&) = delete;
+  AsioSupervision& operator=(const AsioSupervision&) = delete;
+  ~AsioSupervision() { descriptor_.release(); }  // the supervisor owns it
+
+ private:
+  void AwaitDescriptor() {
+    descriptor_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                           [this](const boost::system::error_code& error) {
+                             if (error || !Step()) return;
+                             AwaitDescriptor();
+                             AwaitDeadline();
+                           });
+  }
+
+  void AwaitDeadline() {
+    if (supervisor_.deadline() == kNever) return;
+    timer_.expires_at(supervisor_.deadline());
+    timer_.async_wait([this](const boost::system::error_code& error) {
+      if (error || !Step()) return;
+      AwaitDeadline();
+    });
+  }
+
+  bool Step() {
+    if (supervisor_.OnEvent(Clock::now(), driver_.stack())) return true;
+    descriptor_.cancel();
+    timer_.cancel();
+    driver_.Stop();
+    return false;
+  }
+
+  AsioDriver& driver_;
+  Supervisor& supervisor_;
+  boost::asio::posix::stream_descriptor descriptor_;
+  boost::asio::steady_timer timer_;
+};
+
+absl::Status DriveByAsio(Config config, std::unique_ptr<Link> link, Supervisor& supervisor) {
+  boost::asio::io_context io(1);
+  auto driver = AsioDriver::Create(io, std::move(config), std::move(link));
+  if (!driver.ok()) return driver.status();
+  if (absl::Status started = supervisor.OnStart((*driver)->stack()); !started.ok()) return started;
+  const AsioSupervision supervision(io, **driver, supervisor);
+  io.run();
+  return (*driver)->stack().link_ended() ? LinkEnded() : absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Drive(Config config, std::unique_ptr<Link> link, Supervisor& supervisor) {
+  return config.relay_threads == 0
+             ? DriveByAsio(std::move(config), std::move(link), supervisor)
+             : DriveByPoll(std::move(config), std::move(link), supervisor);
+}
+
+}  // namespace penstock::tool

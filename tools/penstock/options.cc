@@ -1,0 +1,357 @@
+#include "tools/penstock/options.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace penstock::tool {
+namespace {
+
+constexpr const char* kDescription =
+    R"(Gives a command, or a network namespace, a network without privileges on the host.)";
+
+constexpr const char* kMainFooter = R"(Examples:
+  penstock run -- curl https://example.org/          a command in a network of its own
+  penstock run --host-loopback -- curl http://10.0.2.2:8080/
+                                                     and the host's loopback by 10.0.2.2
+  penstock attach --netns /run/netns/blue            for a namespace that is there
+`penstock run --help` and `penstock attach --help` say more.)";
+
+constexpr const char* kRunFooter = R"(Inside, the command has tap0 with 10.0.2.15/24 and fd00::15/64, its default routes
+by 10.0.2.2 and fd00::2, and a resolv.conf that names 10.0.2.3 and fd00::3. It keeps
+its user, files and terminal. What it leaves running is killed when it ends.
+
+Exit status: the command's own; 128 + N if signal N killed it; 127 if there is no
+such command, 126 if it cannot be run; 1 if the set-up failed; 2 for wrong options.
+Signals are passed on, but for SIGUSR1: write the statistics now.
+
+Examples:
+  penstock run -- curl https://example.org/
+  penstock run --host-loopback -- curl http://10.0.2.2:8080/   a server on 127.0.0.1
+  penstock run --host-loopback -- curl 'http://[fd00::2]:8080/'  the same by IPv6
+  penstock run --stats --no-ipv6 -- make test                  who talked to whom
+  penstock run --impair delay=20ms,drop=1% -- ./client         over a bad link)";
+
+constexpr const char* kAttachFooter = R"(Stays in the foreground until SIGTERM or SIGINT, the end of PID, or until PATH is
+removed or unmounted; then the exit status is 0. 1: the set-up failed, 2: wrong
+options. SIGUSR1: write the statistics now.
+
+Examples:
+  penstock attach --netns /run/netns/blue
+  penstock attach --pid 1234 --ready-fd 3 3>ready   "1" comes when the network is there
+  penstock attach --pid 1234 --tap eth0 --mtu 65520
+  penstock attach --netns PATH --no-configure       only the tap; configure it yourself)";
+
+// The stack's own bounds, under the names of the options.
+constexpr int kFlowLimitMax = 1'048'576;
+constexpr double kBufferLimitMin = 1'048'576;
+constexpr double kBufferLimitMax = 1'099'511'627'776;
+
+// Texts as the user wrote them, before they become a Config.
+struct FamilyTexts {
+  std::string guest;
+  std::string gateway;
+  std::string dns;
+  bool off = false;
+};
+
+struct CommonTexts {
+  FamilyTexts ipv4;
+  FamilyTexts ipv6;
+  std::string relay_threads = "auto";
+  std::string impair;
+  bool no_offload = false;
+  double dial_timeout_seconds = 0;
+  double keepalive_idle_seconds = 0;
+};
+
+template <typename... Parts>
+absl::Status Wrong(const Parts&... parts) {
+  return absl::InvalidArgumentError(absl::StrCat(parts...));
+}
+
+// CLI11 2.1 makes the usage line up by itself, and knows no "--".
+class Formatter final : public CLI::Formatter {
+ public:
+  explicit Formatter(std::string usage) : usage_(std::move(usage)) { column_width(34); }
+  std::string make_usage(const CLI::App*, std::string) const override {
+    return "Usage: " + usage_ + "\n";
+  }
+
+ private:
+  const std::string usage_;
+};
+
+void AddFamily(CLI::App& app, const std::string& name, const std::string& digit,
+               FamilyTexts& texts, const std::string& defaults) {
+  const std::string group = name + " (default: " + defaults + ")";
+  app.add_flag("--no-ipv" + digit, texts.off, "Without " + name + ", end to end")->group(group);
+  app.add_option("--guest-ip" + digit, texts.guest, "The sandbox's address and prefix length")
+      ->type_name("ADDRESS/LENGTH")->group(group);
+  app.add_option("--gateway-ip" + digit, texts.gateway, "Its gateway")
+      ->type_name("ADDRESS")->group(group);
+  app.add_option("--dns-ip" + digit, texts.dns, "Its name server")
+      ->type_name("ADDRESS")->group(group);
+}
+
+void AddStatistics(CLI::App& app, CommonOptions& common) {
+  app.add_flag("--stats", common.stats, "At the end, flows and counters to stderr")
+      ->group("Statistics");
+  app.add_option("--stats-file", common.stats_file,
+                 "The same to a file, at the end and on SIGUSR1:\n"
+                 "lines \"NAME VALUE\" and \"flow ...\"")
+      ->type_name("PATH")->group("Statistics");
+}
+
+void AddLimits(CLI::App& app, Config& config, CommonTexts& texts) {
+  app.add_option("--flow-limit", config.flow_count_max, "Connections at once (16384)")
+      ->check(CLI::Range(1, kFlowLimitMax))->option_text("N")->group("Limits");
+  app.add_option("--buffer-limit", config.buffer_bytes_max,
+                 "Held for all connections, in each direction (256MiB)")
+      ->transform(CLI::AsSizeValue(false) & CLI::Range(kBufferLimitMin, kBufferLimitMax))
+      ->option_text("BYTES")->group("Limits");
+  app.add_option("--dial-timeout", texts.dial_timeout_seconds,
+                 "Give up a connect to a silent host (30)")
+      ->type_name("SECONDS")->group("Limits");
+  app.add_option("--keepalive-idle", texts.keepalive_idle_seconds,
+                 "Probe both ends of an idle connection after (7200)")
+      ->type_name("SECONDS")->group("Limits");
+}
+
+void AddCommon(CLI::App& app, CommonOptions& common, CommonTexts& texts) {
+  Config& config = common.config;
+  app.add_option("--mtu", config.mtu, "Bytes of an IP packet, 1280 (576 with --no-ipv6) to 65521")
+      ->type_name("N")->capture_default_str();
+  app.add_flag("--host-loopback", config.host_loopback,
+               "The gateway's address reaches the host's 127.0.0.1 and ::1");
+  app.add_option("--relay-threads", texts.relay_threads,
+                 "Threads for host sockets; 0: one thread for everything;\n"
+                 "auto: 0 on up to two cores, else a quarter of them, at most 4")
+      ->type_name("N|auto")->capture_default_str();
+  app.add_flag("--no-offload", texts.no_offload,
+               "A tap without checksum and segmentation offload");
+  app.add_option("--impair", texts.impair,
+                 "Make the link bad: delay=10ms,jitter=1ms,drop=1%,reorder=1%,\n"
+                 "duplicate=0.1%,corrupt=0.1%,seed=7; to_guest.drop=2%: one way")
+      ->type_name("SPEC");
+  AddFamily(app, "IPv4", "4", texts.ipv4, "10.0.2.15/24, 10.0.2.2, 10.0.2.3");
+  AddFamily(app, "IPv6", "6", texts.ipv6, "fd00::15/64, fd00::2, fd00::3");
+  AddStatistics(app, common);
+  AddLimits(app, config, texts);
+}
+
+absl::Status SetAddress(const std::string& option, const std::string& text, IpAddress& address) {
+  if (text.empty()) return absl::OkStatus();
+  const std::optional<IpAddress> parsed = IpAddress::Parse(text);
+  if (!parsed || parsed->family != address.family) {
+    return Wrong(option, " is \"", text, "\": it must be an ",
+                 address.is_v4() ? "IPv4 address such as 10.0.2.2"
+                                 : "IPv6 address such as fd00::2");
+  }
+  address = *parsed;
+  return absl::OkStatus();
+}
+
+absl::Status SetFamily(const std::string& digit, const FamilyTexts& texts, FamilyConfig& family) {
+  family.enabled = !texts.off;
+  if (!texts.guest.empty()) {
+    const size_t slash = texts.guest.find('/');
+    int length = 0;
+    if (slash == std::string::npos || !absl::SimpleAtoi(texts.guest.substr(slash + 1), &length)) {
+      return Wrong("--guest-ip", digit, " is \"", texts.guest,
+                   "\": it must be an address and a prefix length such as ",
+                   digit == "4" ? "10.0.2.15/24" : "fd00::15/64");
+    }
+    if (absl::Status s =
+            SetAddress("--guest-ip" + digit, texts.guest.substr(0, slash), family.guest);
+        !s.ok()) {
+      return s;
+    }
+    family.prefix_length = length;
+  }
+  if (absl::Status s = SetAddress("--gateway-ip" + digit, texts.gateway, family.gateway);
+      !s.ok()) {
+    return s;
+  }
+  return SetAddress("--dns-ip" + digit, texts.dns, family.dns);
+}
+
+absl::Status SetSeconds(const CLI::App& app, const std::string& option, double seconds,
+                        Duration& duration) {
+  if (app.count(option) == 0) return absl::OkStatus();
+  constexpr double kYear = 366.0 * 24 * 3600;
+  if (!(seconds >= 0.001 && seconds <= kYear)) {
+    return Wrong(option, " must be 0.001 to ", static_cast<int64_t>(kYear), " seconds");
+  }
+  duration = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+  return absl::OkStatus();
+}
+
+// The file is replaced by a new one beside it, so its folder must be there.
+absl::Status CheckStatsFile(const std::string& file) {
+  const size_t slash = file.rfind('/');
+  const std::string folder =
+      slash == std::string::npos ? "." : file.substr(0, std::max<size_t>(slash, 1));
+  if (file.empty() || access(folder.c_str(), W_OK | X_OK) == 0) return absl::OkStatus();
+  return Wrong("--stats-file is \"", file, "\": its folder is not there or not writable");
+}
+
+absl::Status SetCommon(const CLI::App& app, const CommonTexts& texts, CommonOptions& common) {
+  Config& config = common.config;
+  if (absl::Status s = CheckStatsFile(common.stats_file); !s.ok()) return s;
+  if (absl::Status s = SetFamily("4", texts.ipv4, config.ipv4); !s.ok()) return s;
+  if (absl::Status s = SetFamily("6", texts.ipv6, config.ipv6); !s.ok()) return s;
+  common.offload = !texts.no_offload;
+  // A limit below the half-open ones lowers those with it.
+  config.half_open_count_max = std::min(config.half_open_count_max, config.flow_count_max);
+  config.half_open_per_destination_max =
+      std::min(config.half_open_per_destination_max, config.half_open_count_max);
+  if (texts.relay_threads == "auto") {
+    config.relay_threads = RelayThreadsFor(std::thread::hardware_concurrency());
+  } else if (!absl::SimpleAtoi(texts.relay_threads, &config.relay_threads) ||
+             config.relay_threads < 0 || config.relay_threads > 64) {
+    return Wrong("--relay-threads is \"", texts.relay_threads, "\": it must be 0 to 64 or auto");
+  }
+  if (absl::Status s = SetSeconds(app, "--dial-timeout", texts.dial_timeout_seconds,
+                                  config.dial_timeout);
+      !s.ok()) {
+    return s;
+  }
+  if (absl::Status s = SetSeconds(app, "--keepalive-idle", texts.keepalive_idle_seconds,
+                                  config.keepalive_idle);
+      !s.ok()) {
+    return s;
+  }
+  if (app.count("--impair") > 0) {
+    absl::StatusOr<ImpairOptions> impair = ParseImpairOptions(texts.impair);
+    if (!impair.ok()) return Wrong("--impair: ", impair.status().message());
+    common.impair = *std::move(impair);
+  }
+  return Validate(config, LinkCapabilities{});
+}
+
+CLI::App& AddRun(CLI::App& app, RunOptions& run) {
+  CLI::App& command = *app.add_subcommand("run", "Run a command in namespaces made for it");
+  command.formatter(
+      std::make_shared<Formatter>("penstock run [OPTIONS] -- COMMAND [ARGUMENTS...]"));
+  command.footer(kRunFooter);
+  command.add_flag("--user-namespace", run.user_namespace,
+                   "Make a user namespace although root needs none");
+  return command;
+}
+
+CLI::App& AddAttach(CLI::App& app, AttachOptions& attach) {
+  CLI::App& command = *app.add_subcommand("attach", "Serve a network namespace that is there");
+  command.formatter(
+      std::make_shared<Formatter>("penstock attach (--netns PATH | --pid PID) [OPTIONS]"));
+  command.footer(kAttachFooter);
+  command.add_option("--netns", attach.network_namespace, "The namespace, by path")
+      ->type_name("PATH");
+  command.add_option("--pid", attach.pid, "The namespace of this process")->type_name("PID");
+  command.add_option("--userns", attach.user_namespace,
+                     "Enter this user namespace first (found where it is needed)")
+      ->type_name("PATH");
+  command.add_option("--tap", attach.tap, "Name of the interface")
+      ->type_name("NAME")->capture_default_str();
+  command.add_option("--ready-fd", attach.ready_descriptor,
+                     "Gets \"1\" and is closed when the network is there")
+      ->type_name("N");
+  command.add_flag("--no-configure", attach.no_configure,
+                   "Make the tap only: no addresses, routes, MTU; it stays down");
+  return command;
+}
+
+absl::Status CheckAttach(const AttachOptions& options) {
+  if (options.network_namespace.empty() == !options.pid.has_value()) {
+    return Wrong("attach needs a target: give --netns PATH or --pid PID, and not both");
+  }
+  if (options.pid && *options.pid <= 0) {
+    return Wrong("--pid is ", *options.pid, ": it must be a process's number");
+  }
+  const std::string& tap = options.tap;
+  const bool plain = std::all_of(tap.begin(), tap.end(), [](unsigned char c) {
+    return c > ' ' && c < 127 && c != '/' && c != '%' && c != ':';
+  });
+  if (tap.empty() || tap.size() > 15 || !plain || tap == "." || tap == "..") {
+    return Wrong("--tap is \"", tap, "\": it must be a name of 1 to 15 letters or digits");
+  }
+  if (options.ready_descriptor &&
+      (*options.ready_descriptor < 0 || fcntl(*options.ready_descriptor, F_GETFD) < 0)) {
+    return Wrong("--ready-fd is ", *options.ready_descriptor,
+                 ", which is not open here: open it as in `penstock attach … --ready-fd 3 3>file`");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckCommandWord(const std::vector<std::string>& arguments) {
+  if (arguments.empty()) {
+    return Wrong("say what to do: penstock run or penstock attach (`penstock --help` explains)");
+  }
+  for (const char* known : {"run", "attach", "-h", "--help"}) {
+    if (arguments[0] == known) return absl::OkStatus();
+  }
+  return Wrong("\"", arguments[0], "\" is no command of penstock: start with run or attach");
+}
+
+}  // namespace
+
+int RelayThreadsFor(unsigned cores) {
+  return cores <= 2 ? 0 : static_cast<int>(std::clamp(cores / 4, 1U, 4U));
+}
+
+absl::StatusOr<Options> ParseOptions(std::vector<std::string> arguments) {
+  // Ours end at the first "--": whatever the command's look like, we never read them.
+  const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
+  const bool has_command = dashes != arguments.end();
+  RunOptions run;
+  if (has_command) run.command.assign(dashes + 1, arguments.end());
+  arguments.erase(dashes, arguments.end());
+  if (absl::Status s = CheckCommandWord(arguments); !s.ok()) return s;
+
+  CommonOptions common;
+  CommonTexts texts;
+  AttachOptions attach;
+  CLI::App app(kDescription, "penstock");
+  app.formatter(std::make_shared<Formatter>("penstock run|attach [OPTIONS]"));
+  app.footer(kMainFooter);
+
+  CLI::App& run_app = AddRun(app, run);
+  CLI::App& attach_app = AddAttach(app, attach);
+  AddCommon(run_app, common, texts);
+  AddCommon(attach_app, common, texts);
+
+  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
+  try {
+    app.parse(arguments);
+  } catch (const CLI::CallForHelp&) {
+    const auto chosen = app.get_subcommands();
+    return Options(HelpText{chosen.empty() ? app.help() : chosen.front()->help()});
+  } catch (const CLI::ParseError& error) {
+    return Wrong(error.what(), " (`penstock --help` shows what there is)");
+  }
+
+  const bool is_run = run_app.parsed();
+  if (absl::Status s = SetCommon(is_run ? run_app : attach_app, texts, common); !s.ok()) return s;
+  if (is_run) {
+    if (run.command.empty()) {
+      return Wrong("run needs a command: penstock run [OPTIONS] -- COMMAND [ARGUMENTS...]");
+    }
+    run.common = std::move(common);
+    return Options(std::move(run));
+  }
+  if (has_command) return Wrong("attach takes no command: use `penstock run` to start one");
+  if (absl::Status s = CheckAttach(attach); !s.ok()) return s;
+  attach.common = std::move(common);
+  return Options(std::move(attach));
+}
+
+}  // namespace penstock::tool

@@ -1,0 +1,58 @@
+// The command line as a struct. Everything that can be known to be wrong before
+// anything is touched is found here.
+#ifndef PENSTOCK_TOOLS_PENSTOCK_OPTIONS_H_
+#define PENSTOCK_TOOLS_PENSTOCK_OPTIONS_H_
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "stack/config.h"
+#include "stack/link/impair.h"
+
+namespace penstock::tool {
+
+struct CommonOptions {
+  Config config;
+  bool offload = true;
+  std::optional<ImpairOptions> impair;
+  bool stats = false;
+  std::string stats_file;  // empty: none
+};
+
+struct RunOptions {
+  CommonOptions common;
+  bool user_namespace = false;
+  std::vector<std::string> command;
+};
+
+struct AttachOptions {
+  CommonOptions common;
+  // One of the two.
+  std::string network_namespace;
+  std::optional<pid_t> pid;
+  std::string user_namespace;  // empty: found by the tool if it needs one
+  std::string tap = "tap0";
+  std::optional<int> ready_descriptor;
+  bool no_configure = false;
+};
+
+struct HelpText {
+  std::string text;
+};
+
+using Options = std::variant<RunOptions, AttachOptions, HelpText>;
+
+// InvalidArgument with one sentence if something is wrong.
+[[nodiscard]] absl::StatusOr<Options> ParseOptions(std::vector<std::string> arguments);
+
+// What "--relay-threads auto" means on a machine with `cores`.
+[[nodiscard]] int RelayThreadsFor(unsigned cores);
+
+}  // namespace penstock::tool
+
+#endif  // PENSTOCK_TOOLS_PENSTOCK_OPTIONS_H_

@@ -1,0 +1,123 @@
+// Signals go to the command, its end is ours. Bytes that its kernel still holds
+// when it ends (a client that wrote, closed and left) are not cut off: the stack
+// goes on until no flow is left, or none has moved a byte for a while.
+#include "tools/penstock/run.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "tools/penstock/driver.h"
+#include "tools/penstock/sandbox.h"
+#include "tools/penstock/service.h"
+
+namespace penstock::tool {
+namespace {
+
+constexpr const char* kTapName = "tap0";
+
+// After the command's end: how often to look, and how long without a byte moving to
+// the host makes the rest not worth waiting for.
+constexpr Duration kDrainStep = std::chrono::milliseconds(5);
+constexpr Duration kDrainQuiet = std::chrono::seconds(1);
+
+class RunSupervisor final : public Supervisor {
+ public:
+  RunSupervisor(const CommonOptions& options, Sandbox& sandbox, Lifetime& lifetime)
+      : options_(options), sandbox_(sandbox), lifetime_(lifetime) {}
+
+  [[nodiscard]] int exit_status() const { return exit_status_; }
+
+  absl::Status OnStart(Stack&) override { return sandbox_.Go(); }
+  int descriptor() const override { return lifetime_.descriptor(); }
+  Time deadline() const override { return drain_ ? drain_->next_look : kNever; }
+
+  bool OnEvent(Time now, Stack& stack) override {
+    bool impatient = false;
+    while (const std::optional<Signal> signal = lifetime_.NextSignal()) {
+      if (signal->number == SIGUSR1) {
+        WriteStatsNow(options_, stack);
+      } else if (drain_) {
+        impatient = true;
+      } else if (!signal->from_terminal) {
+        sandbox_.Kill(signal->number);
+      }
+    }
+    if (!drain_ && lifetime_.ProcessEnded()) {
+      lifetime_.ForgetProcess();
+      exit_status_ = sandbox_.Wait();
+      drain_ = Drain{.next_look = now, .moved_at = now, .moved_bytes = 0};
+    }
+    if (!drain_ || (!impatient && StillDraining(now, stack))) return true;
+    WriteStatsAtEnd(options_, stack);
+    return false;
+  }
+
+ private:
+  struct Drain {
+    Time next_look;
+    Time moved_at;
+    uint64_t moved_bytes;
+  };
+
+  bool StillDraining(Time now, const Stack& stack) {
+    const CounterSnapshot counters = stack.Snapshot();
+    const uint64_t flows = uint64_t{counters.flows_handshake} + counters.flows_open +
+                           counters.flows_closing + counters.flows_dialing;
+    if (counters.payload_bytes_to_host != drain_->moved_bytes) {
+      drain_->moved_bytes = counters.payload_bytes_to_host;
+      drain_->moved_at = now;
+    }
+    drain_->next_look = now + kDrainStep;
+    return flows != 0 && now - drain_->moved_at < kDrainQuiet;
+  }
+
+  const CommonOptions& options_;
+  Sandbox& sandbox_;
+  Lifetime& lifetime_;
+  std::optional<Drain> drain_;
+  int exit_status_ = 0;
+};
+
+std::vector<IpAddress> Nameservers(const Config& config) {
+  std::vector<IpAddress> nameservers;
+  for (const FamilyConfig* family : {&config.ipv4, &config.ipv6}) {
+    if (family->enabled) nameservers.push_back(family->dns);
+  }
+  return nameservers;
+}
+
+}  // namespace
+
+absl::StatusOr<int> Run(RunOptions options, const SignalMask& mask) {
+  CommonOptions& common = options.common;
+  AdaptToKernel(common.config);
+  absl::StatusOr<Sandbox> sandbox =
+      Sandbox::Create({.command = std::move(options.command),
+                       .user_namespace = options.user_namespace || geteuid() != 0,
+                       .tap = TapFor(common, kTapName),
+                       .interface = InterfaceFor(common, kTapName),
+                       .nameservers = Nameservers(common.config)},
+                      mask);
+  if (!sandbox.ok()) return sandbox.status();
+
+  // Not before the command's ancestor was forked: the command keeps the old limit.
+  RaiseDescriptorLimit();
+  absl::StatusOr<std::unique_ptr<Link>> link = MakeLink(common, sandbox->ReleaseTap());
+  if (!link.ok()) return link.status();
+  absl::StatusOr<Lifetime> lifetime = Lifetime::Create(mask);
+  if (!lifetime.ok()) return lifetime.status();
+  absl::StatusOr<Descriptor> process = sandbox->OpenProcess();
+  if (!process.ok()) return process.status();
+  if (absl::Status s = lifetime->WatchProcess(*std::move(process)); !s.ok()) return s;
+
+  RunSupervisor supervisor(common, *sandbox, *lifetime);
+  const absl::Status driven = Drive(common.config, *std::move(link), supervisor);
+  if (!driven.ok()) return driven;
+  return supervisor.exit_status();
+}
+
+}  // namespace penstock::tool

@@ -1,0 +1,81 @@
+#include "tools/penstock/service.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <utility>
+
+#include "stack/link/impair.h"
+#include "tools/penstock/stats.h"
+
+namespace penstock::tool {
+namespace {
+
+void WriteStatsFile(const CommonOptions& options, const Stack& stack) {
+  const absl::Status written =
+      ReplaceFile(options.stats_file, Lines(stack.Snapshot(), stack.Flows()));
+  if (!written.ok()) Say(std::string(written.message()));
+}
+
+void PrintSummary(const Stack& stack) {
+  std::fputs(Summary(stack.Snapshot(), stack.Flows()).c_str(), stderr);
+}
+
+}  // namespace
+
+void Say(const std::string& sentence) {
+  std::fprintf(stderr, "penstock: %s\n", sentence.c_str());
+}
+
+void RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &limit);  // the stack lives with what there is
+}
+
+void AdaptToKernel(Config& config) {
+  if (config.ipv6.enabled && access("/proc/sys/net/ipv6", F_OK) != 0) {
+    Say("warning: this kernel has no IPv6; going on without (--no-ipv6 says so silently)");
+    config.ipv6.enabled = false;
+  }
+}
+
+TapOptions TapFor(const CommonOptions& options, const std::string& name) {
+  TapOptions tap;
+  tap.name = name;
+  tap.virtio_net_header = options.offload;
+  return tap;
+}
+
+InterfaceSettings InterfaceFor(const CommonOptions& options, const std::string& name) {
+  return {.name = name,
+          .mtu = options.config.mtu,
+          .ipv4 = options.config.ipv4,
+          .ipv6 = options.config.ipv6};
+}
+
+absl::StatusOr<std::unique_ptr<Link>> MakeLink(const CommonOptions& options, int tap) {
+  absl::StatusOr<std::unique_ptr<Link>> link = AdoptTap(tap);
+  if (!link.ok() || !options.impair) return link;
+  absl::StatusOr<std::unique_ptr<ImpairedLink>> impaired =
+      Impair(*std::move(link), *options.impair);
+  if (!impaired.ok()) return impaired.status();
+  return std::unique_ptr<Link>(*std::move(impaired));
+}
+
+void WriteStatsNow(const CommonOptions& options, const Stack& stack) {
+  if (options.stats_file.empty()) {
+    PrintSummary(stack);
+  } else {
+    WriteStatsFile(options, stack);
+  }
+}
+
+void WriteStatsAtEnd(const CommonOptions& options, const Stack& stack) {
+  if (options.stats) PrintSummary(stack);
+  if (!options.stats_file.empty()) WriteStatsFile(options, stack);
+}
+
+}  // namespace penstock::tool

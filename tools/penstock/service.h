@@ -1,0 +1,42 @@
+// What `run` and `attach` share: the link on a tap that came from another
+// namespace, statistics on demand and at the end, the limit on open files.
+#ifndef PENSTOCK_TOOLS_PENSTOCK_SERVICE_H_
+#define PENSTOCK_TOOLS_PENSTOCK_SERVICE_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "stack/link/link.h"
+#include "stack/link/tap.h"
+#include "stack/stack.h"
+#include "tools/penstock/netlink.h"
+#include "tools/penstock/options.h"
+
+namespace penstock::tool {
+
+// "penstock: SENTENCE" and a new line on stderr.
+void Say(const std::string& sentence);
+
+// Raises the soft limit on open files to the hard one: a connection is a descriptor.
+void RaiseDescriptorLimit();
+
+// Switches IPv6 off, with a warning, where the kernel has none.
+void AdaptToKernel(Config& config);
+
+[[nodiscard]] TapOptions TapFor(const CommonOptions& options, const std::string& name);
+[[nodiscard]] InterfaceSettings InterfaceFor(const CommonOptions& options,
+                                             const std::string& name);
+
+// Owns `tap`.
+[[nodiscard]] absl::StatusOr<std::unique_ptr<Link>> MakeLink(const CommonOptions& options,
+                                                             int tap);
+
+// On demand: to the file, or to stderr if there is none. Poll thread.
+void WriteStatsNow(const CommonOptions& options, const Stack& stack);
+// At the end: wherever the options say.
+void WriteStatsAtEnd(const CommonOptions& options, const Stack& stack);
+
+}  // namespace penstock::tool
+
+#endif  // PENSTOCK_TOOLS_PENSTOCK_SERVICE_H_

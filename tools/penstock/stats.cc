@@ -1,0 +1,119 @@
+#include "tools/penstock/stats.h"
+
+#include <fcntl.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
+#include "tools/penstock/descriptor.h"
+
+namespace penstock::tool {
+namespace {
+
+// Calls visit(name, value, help) for everything that is counted but drops.
+template <typename Visit>
+void ForEachCounter(const CounterSnapshot& counters, Visit visit) {
+#define PENSTOCK_X(field, help) visit(#field, counters.field, help);
+  PENSTOCK_COUNTERS(PENSTOCK_X)
+#undef PENSTOCK_X
+  visit("flows_dialing", uint64_t{counters.flows_dialing}, "flows whose host is being dialled");
+  visit("flows_handshake", uint64_t{counters.flows_handshake}, "flows in handshake");
+  visit("flows_open", uint64_t{counters.flows_open}, "flows established");
+  visit("flows_closing", uint64_t{counters.flows_closing}, "flows that are closing");
+  visit("buffer_bytes_to_host", counters.buffer_bytes_to_host,
+        "guest bytes held for host sockets");
+  visit("buffer_bytes_to_guest", counters.buffer_bytes_to_guest, "host bytes held for the guest");
+}
+
+double Milliseconds(Duration d) {
+  return std::chrono::duration<double, std::milli>(d).count();
+}
+
+// "12.3 MiB".
+std::string Bytes(double bytes) {
+  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  size_t unit = 0;
+  for (; bytes >= 1024 && unit + 1 < std::size(kUnits); ++unit) bytes /= 1024;
+  return absl::StrFormat(unit == 0 ? "%.0f %s" : "%.1f %s", bytes, kUnits[unit]);
+}
+
+std::string Rate(uint64_t bytes, Duration age) {
+  const double seconds = Milliseconds(age) / 1000;
+  return seconds > 0 ? Bytes(static_cast<double>(bytes) / seconds) + "/s" : "-";
+}
+
+std::string Token(std::string_view text) {
+  if (text.empty()) return "-";
+  return absl::StrReplaceAll(absl::string_view(text.data(), text.size()), {{" ", "_"}});
+}
+
+}  // namespace
+
+std::string Summary(const CounterSnapshot& counters, const std::vector<FlowInfo>& flows) {
+  std::string text = "penstock: flows (guest -> destination, newest first)\n";
+  if (flows.empty()) text += "  none\n";
+  for (const FlowInfo& flow : flows) {
+    absl::StrAppendFormat(
+        &text, "  %-24s -> %-24s %-12s %9.1f ms   to host %10s (%s)   to guest %10s (%s)\n",
+        flow.guest.ToString(), flow.destination.ToString(),
+        flow.end.empty() ? flow.state : flow.end, Milliseconds(flow.age),
+        Bytes(static_cast<double>(flow.bytes_to_host)), Rate(flow.bytes_to_host, flow.age),
+        Bytes(static_cast<double>(flow.bytes_to_guest)), Rate(flow.bytes_to_guest, flow.age));
+  }
+  text += "penstock: counters\n";
+  ForEachCounter(counters, [&](const char* name, uint64_t value, const char* help) {
+    if (value != 0) absl::StrAppendFormat(&text, "  %15d  %-26s %s\n", value, name, help);
+  });
+  const uint64_t dropped = counters.drops_total();
+  absl::StrAppendFormat(&text, "penstock: frames from the guest dropped: %d\n", dropped);
+  for (size_t i = 0; i < kDropCauseCount; ++i) {
+    if (counters.drops[i] == 0) continue;
+    absl::StrAppendFormat(&text, "  %15d  %s\n", counters.drops[i],
+                          std::string(Name(static_cast<DropCause>(i))));
+  }
+  return text;
+}
+
+std::string Lines(const CounterSnapshot& counters, const std::vector<FlowInfo>& flows) {
+  std::string text;
+  ForEachCounter(counters, [&](const char* name, uint64_t value, const char*) {
+    absl::StrAppend(&text, name, " ", value, "\n");
+  });
+  for (size_t i = 0; i < kDropCauseCount; ++i) {
+    absl::StrAppend(&text, "drop_", std::string(Name(static_cast<DropCause>(i))), " ",
+                    counters.drops[i], "\n");
+  }
+  for (const FlowInfo& flow : flows) {
+    absl::StrAppendFormat(
+        &text, "flow guest=%s destination=%s state=%s end=%s to_host=%d to_guest=%d age_ms=%d\n",
+        flow.guest.ToString(), flow.destination.ToString(), Token(flow.state), Token(flow.end),
+        flow.bytes_to_host, flow.bytes_to_guest,
+        std::chrono::duration_cast<std::chrono::milliseconds>(flow.age).count());
+  }
+  return text;
+}
+
+absl::Status ReplaceFile(const std::string& path, const std::string& text) {
+  const std::string temporary = path + ".new";
+  const Descriptor file(
+      open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  size_t written = 0;
+  while (file.valid() && written < text.size()) {
+    const ssize_t n = write(file.get(), text.data() + written, text.size() - written);
+    if (n <= 0) break;
+    written += static_cast<size_t>(n);
+  }
+  if (!file.valid() || written < text.size() || rename(temporary.c_str(), path.c_str()) != 0) {
+    const int error = errno;
+    if (file.valid()) unlink(temporary.c_str());
+    return ErrnoStatus("cannot write the statistics to " + path, error);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace penstock::tool
