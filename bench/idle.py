@@ -17,7 +17,7 @@ import time
 import traffic
 from topology import STACKS as ALL_STACKS
 
-SUMMARY = "resident memory and round trips beside 10,000 idle connections"
+SUMMARY = "resident memory and round trips beside many idle connections"
 STACKS = ["penstock-r0", "penstock-r1"]
 
 FEW = 10

@@ -10,7 +10,7 @@
 // Why the queues cannot overflow: towards the host there are at most kOpen, kFin,
 // kClose and kDataToHostMax data messages; towards the guest kConnected (or
 // kFailed), kEof, kReset, kClosed and one message for each block the flow has
-// credit for. Both fit in kQueueSlots, and a CHECK says so.
+// credit for. Both fit their slots, and a CHECK says so.
 //
 //   guest's bytes:  stack  --kData(Chunk list)-->  relay  --taken-->      stack
 //   host's bytes:   relay  --kData(Block)----->    stack  --returned-->   relay
@@ -20,6 +20,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <memory>
 
 #include "relay/check.h"
 #include "relay/endpoint.h"
@@ -81,23 +82,26 @@ struct OpenRequest {
   uint32_t block_bytes = 65'480;
 };
 
-inline constexpr uint32_t kQueueSlots = 16;
-inline constexpr uint32_t kDataToHostMax = 8;
+inline constexpr uint32_t kToHostSlots = 8;
+inline constexpr uint32_t kToGuestSlots = 16;
+// Data messages towards the host at once; each may carry many chunks.
+inline constexpr uint32_t kDataToHostMax = 4;
 // Blocks that one flow may have between its host socket and the guest's ACK.
 inline constexpr uint32_t kBlockCredit = 8;
-static_assert(3 + kDataToHostMax <= kQueueSlots);
-static_assert(4 + kBlockCredit <= kQueueSlots);
+static_assert(4 + kDataToHostMax <= kToHostSlots);  // and kAbort after kClose
+static_assert(4 + kBlockCredit <= kToGuestSlots);
 
 struct FlowPipe {
-  SpscQueue<ToHostMessage, kQueueSlots> to_host;
-  SpscQueue<ToGuestMessage, kQueueSlots> to_guest;
+  SpscQueue<ToHostMessage, kToHostSlots> to_host;
+  SpscQueue<ToGuestMessage, kToGuestSlots> to_guest;
   ReturnList<Chunk> taken;     // relay → stack
   ReturnList<Block> returned;  // stack → relay
   // Set while the flow stands in the ready ring of that side: at most once each.
   std::atomic<bool> ready_for_relay{false};
   std::atomic<bool> ready_for_stack{false};
 
-  OpenRequest open;       // written by the stack before kOpen
+  // Where to: written by the stack before kOpen, taken by the relay's task.
+  std::unique_ptr<OpenRequest> open;
   void* relay_task = nullptr;  // the relay's own
   void* stack_flow = nullptr;  // the stack's own
 

@@ -1,7 +1,9 @@
 // Bounded lock-free queues with one producer and one consumer.
 //
-// SpscQueue has its storage inside (one per flow and direction); SpscRing has a
-// capacity chosen at run time (one per relay and direction). Each index is written
+// SpscQueue has its storage inside (one per flow and direction, so it is packed:
+// an idle flow's memory counts for more than a cache line that is shared now and
+// then); SpscRing has a capacity chosen at run time (one per relay and direction)
+// and keeps its indices apart. Each index is written
 // by one side only: `tail_` by the producer, `head_` by the consumer, and both are
 // sequentially consistent, because a doorbell's `sleeping` flag (doorbell.h) is
 // ordered against them.
@@ -47,8 +49,8 @@ class SpscQueue {
   }
 
  private:
-  alignas(64) std::atomic<uint32_t> tail_{0};
-  alignas(64) std::atomic<uint32_t> head_{0};
+  std::atomic<uint32_t> tail_{0};
+  std::atomic<uint32_t> head_{0};
   T slots_[kCapacity];
 };
 

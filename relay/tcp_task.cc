@@ -21,7 +21,8 @@ namespace {
 
 namespace asio = boost::asio;
 using boost::system::error_code;
-constexpr auto kNoThrow = asio::as_tuple(asio::use_awaitable);
+constexpr auto kNoThrow =
+    asio::as_tuple(asio::use_awaitable_t<asio::io_context::executor_type>());
 
 // Pieces of one sendmsg. More than a window of full segments needs.
 constexpr size_t kWritePiecesMax = 64;
@@ -71,7 +72,7 @@ void TcpTask::StartReader() {
 }
 
 // `self` keeps the task alive while the coroutine is suspended.
-asio::awaitable<void> TcpTask::Run([[maybe_unused]] std::shared_ptr<TcpTask> self) {
+auto TcpTask::Run([[maybe_unused]] std::shared_ptr<TcpTask> self) -> Task<void> {
   if (!decisions_.connected()) {
     const int error = co_await Dial();
     if (pipe_ == nullptr) co_return;
@@ -112,12 +113,12 @@ asio::awaitable<void> TcpTask::Run([[maybe_unused]] std::shared_ptr<TcpTask> sel
   reader_running_ = false;
 }
 
-asio::awaitable<int> TcpTask::Dial() {
-  // A copy: the pipe's belongs to the next flow once this one is over.
-  const OpenRequest request = pipe_->open;
+auto TcpTask::Dial() -> Task<int> {
+  const std::unique_ptr<OpenRequest> request = std::move(pipe_->open);
+  block_bytes_ = request->block_bytes;
   int result = EINVAL;
-  for (uint8_t i = 0; i < request.destination_count; ++i) {
-    const Endpoint& destination = request.destinations[i];
+  for (uint8_t i = 0; i < request->destination_count; ++i) {
+    const Endpoint& destination = request->destinations[i];
     result = OpenSocket(destination);
     if (result != 0) co_return result;
     const auto [error] =
@@ -243,7 +244,7 @@ void TcpTask::ReadBlocks(size_t first_bytes) {
 }
 
 bool TcpTask::ReadInto(Block& block) {
-  const uint32_t full = std::min(block.capacity, pipe_->open.block_bytes);
+  const uint32_t full = std::min(block.capacity, block_bytes_);
   if (block.length >= full) return true;
   const size_t room = full - block.length;
   const ssize_t got =

@@ -15,8 +15,10 @@
 
 #include <array>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/basic_stream_socket.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/io_context.hpp>
 #include <memory>
 
 #include "relay/flow_decisions.h"
@@ -42,10 +44,15 @@ class TcpTask final : public std::enable_shared_from_this<TcpTask> {
   void Abandon();
 
  private:
-  using Socket = boost::asio::generic::stream_protocol::socket;
+  // The io_context's own executor: the type-erased one would cost each suspended
+  // coroutine and handler some hundred bytes.
+  using Executor = boost::asio::io_context::executor_type;
+  using Socket = boost::asio::basic_stream_socket<boost::asio::generic::stream_protocol, Executor>;
+  template <typename T>
+  using Task = boost::asio::awaitable<T, Executor>;
 
-  boost::asio::awaitable<void> Run(std::shared_ptr<TcpTask> self);
-  boost::asio::awaitable<int> Dial();
+  Task<void> Run(std::shared_ptr<TcpTask> self);
+  Task<int> Dial();
   [[nodiscard]] int OpenSocket(const Endpoint& destination);
   // Performs whatever is decided now. May end the task: touch nothing after it.
   void Act();
@@ -76,7 +83,9 @@ class TcpTask final : public std::enable_shared_from_this<TcpTask> {
   bool reader_parked_ = false;   // waits for an error only
   bool errors_unwatched_ = false;  // an event came that was no error: watch no more
   bool needs_block_ = false;
-  std::array<uint8_t, 512> first_;
+  uint32_t block_bytes_;  // of OpenRequest
+  // Large enough for most messages of interactive protocols.
+  std::array<uint8_t, 128> first_;
 };
 
 }  // namespace penstock

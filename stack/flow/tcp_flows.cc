@@ -251,7 +251,7 @@ void TcpFlows::PassToRelay(Flow& flow) {
   bool told = false;
   if (flow.state == FlowState::kOpen) {
     // The slots that stay free are kFin's, kClose's and kAbort's.
-    if (flow.pending_head != nullptr && flow.pipe.to_host.free_slots() > kQueueSlots - kDataToHostMax) {
+    if (flow.pending_head != nullptr && flow.pipe.to_host.free_slots() > kToHostSlots - kDataToHostMax) {
       flow.pipe.PushToHost({.chunks = flow.pending_head,
                             .value = flow.pending_bytes,
                             .kind = ToHost::kData});

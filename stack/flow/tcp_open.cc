@@ -139,7 +139,7 @@ void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple) {
   const uint32_t segment_max = v4 ? kSuperSegmentBytesIpv4 : kSuperSegmentBytesIpv6;
   request.block_bytes = super ? segment_max / flow->negotiated_mss * flow->negotiated_mss
                               : 65'160 / flow->negotiated_mss * flow->negotiated_mss;
-  flow->pipe.open = request;
+  flow->pipe.open = std::make_unique<OpenRequest>(request);
   flow->pipe.PushToHost({.kind = ToHost::kOpen});
   MarkReady(flow->pipe.ready_for_relay, relays_[flow->relay_index]->to_relay(), flow->pipe);
   relay_to_ring_[flow->relay_index] = true;
@@ -158,8 +158,12 @@ TcpFlows::Refusal TcpFlows::Resolve(const Endpoint& destination, OpenRequest& re
     request.destination_count = 2;
     return Refusal::kNone;
   }
-  // Nothing of ours listens there.
-  if (destination.address == family.dns) return Refusal::kReset;
+  // Nothing of ours listens there, nor at the gateway's link-local address, the only
+  // one of its kind that the parser lets pass.
+  static const IpAddress kLinkLocal = *IpAddress::Parse("fe80::");
+  if (destination.address == family.dns || InPrefix(destination.address, kLinkLocal, 10)) {
+    return Refusal::kReset;
+  }
   // The link's other addresses are nobody's but the guest's.
   if (InPrefix(destination.address, family.gateway, family.prefix_length)) {
     return Refusal::kHostUnreachable;

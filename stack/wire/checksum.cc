@@ -3,9 +3,9 @@
 //
 // One's-complement addition does not care about byte order or word size: four
 // independent 64-bit lanes add the two 32-bit halves of each 64-bit load in native
-// order, which compilers turn into vector code, and only the folded 16 bits are
-// swapped to network order. A lane gains less than 2^33 for each 32 bytes, so it
-// cannot overflow below 2^36 bytes. Any thread.
+// order (in parallel, or as vector code where the compiler sees it), and only the
+// folded 16 bits are swapped to network order. A lane gains less than 2^33 for each
+// 32 bytes, so it cannot overflow below 2^36 bytes. Any thread.
 #include <endian.h>
 
 #include <cstring>

@@ -31,9 +31,9 @@ struct IpHeaderFields {
   uint8_t protocol = 6;  // IANA number
   uint8_t hop_limit = 64;
   uint8_t traffic_class = 0;
-  uint16_t identification = 0;   // IPv4 only
-  bool dont_fragment = true;     // IPv4 only
-  uint32_t payload_bytes = 0;    // behind the IP header
+  uint16_t identification = 0;  // IPv4 only
+  bool dont_fragment = true;    // IPv4 only
+  uint32_t payload_bytes = 0;   // behind the IP header
 };
 // Returns 20 or 40. The IPv4 header checksum is complete.
 size_t EmitIpHeader(const IpHeaderFields& fields, std::span<uint8_t> out);
@@ -76,8 +76,7 @@ struct TcpControl {
   uint8_t flags = 0;
 };
 // A TCP segment without payload and options.
-size_t EmitTcpControl(const LinkAddresses& link, const TcpControl& segment,
-                      std::span<uint8_t> out);
+size_t EmitTcpControl(const LinkAddresses& link, const TcpControl& segment, std::span<uint8_t> out);
 
 // The largest frame that the functions above write, but for EmitEchoReply: its
 // answer is as long as the question, so up to the MTU and an Ethernet header.
