@@ -16,13 +16,13 @@ void FlowDecisions::OnHostError(int error) {
   error_ = error;
 }
 
-bool FlowDecisions::MayRead() {
+bool FlowDecisions::MayRead(uint32_t credit) {
   if (!connected_ || broken_ || host_eof_ || stack_closed_) return false;
   if (read_paused_) {
-    if (blocks_out_ > kBlockCredit / 2) return false;
+    if (blocks_out_ > credit / 2) return false;
     read_paused_ = false;
   }
-  if (blocks_out_ < kBlockCredit) return true;
+  if (blocks_out_ < credit) return true;
   read_paused_ = true;
   return false;
 }

@@ -41,9 +41,9 @@ class FlowDecisions {
   void OnBlockReturned() { --blocks_out_; }
 
   // ---- Decisions.
-  // The host socket may be read: there is credit. Stops at zero credit, resumes at
-  // half, so that a slow guest costs one wake per half window.
-  [[nodiscard]] bool MayRead();
+  // The host socket may be read: fewer than `credit` blocks are out. Stops there and
+  // goes on at half, so that a slow guest costs one wake per half window.
+  [[nodiscard]] bool MayRead(uint32_t credit = kBlockCredit);
   // Not reading, but an error of the socket must still be noticed.
   [[nodiscard]] bool MustWatchErrors() const { return connected_ && !broken_ && !stack_closed_; }
   [[nodiscard]] bool MayWrite() const {

@@ -31,21 +31,30 @@ void Relay::RunReady() {
 void Relay::Serve(FlowPipe& pipe) {
   BeginService(pipe.ready_for_relay);
   auto* task = static_cast<TcpTask*>(pipe.relay_task);
-  if (task == nullptr) {
-    // A flow that is over may stand here once more; a new one begins with kOpen.
-    // What the stack gave back after the task had ended is nobody's credit.
-    for (Block* block = pipe.returned.TakeAll(); block != nullptr;) {
-      Block* next = block->next;
-      blocks_.Give(block);
-      block = next;
-    }
-    if (pipe.to_host.empty()) return;
-    auto owner = std::make_shared<TcpTask>(shared_from_this(), pipe);
-    task = owner.get();
-    tasks_.insert(task);
-    task->Begin(std::move(owner));
+  if (task == nullptr) task = BeginTask(pipe);
+  if (task != nullptr) task->Serve();
+}
+
+// A flow that is over may stand on the ring once more: with blocks that came back after
+// its task had ended, which are nobody's credit, or with a kAbort that crossed kClosed.
+// Only kOpen begins a flow. Whatever the stack gave back before kOpen is visible once
+// kOpen is: look for it first, or the new task would be credited with old blocks.
+TcpTask* Relay::BeginTask(FlowPipe& pipe) {
+  bool opens = false;
+  for (ToHostMessage message; !opens && pipe.to_host.Pop(message);) {
+    opens = message.kind == ToHost::kOpen;
   }
-  task->Serve();
+  for (Block* block = pipe.returned.TakeAll(); block != nullptr;) {
+    Block* next = block->next;
+    blocks_.Give(block);
+    block = next;
+  }
+  if (!opens) return nullptr;
+  auto owner = std::make_shared<TcpTask>(shared_from_this(), pipe);
+  TcpTask* task = owner.get();
+  tasks_.insert(task);
+  task->Begin(std::move(owner));
+  return task;
 }
 
 void Relay::TellStack(FlowPipe& pipe) {
@@ -56,7 +65,7 @@ void Relay::TellStack(FlowPipe& pipe) {
 void Relay::WaitForBlock(TcpTask& task) { waiting_for_block_.insert(&task); }
 
 void Relay::WakeWaiters() {
-  if (waiting_for_block_.empty()) return;
+  if (waiting_for_block_.empty() || !blocks_.HasRoom()) return;
   const auto waiting = std::exchange(waiting_for_block_, {});
   for (TcpTask* task : waiting) task->ReadAgain();
 }

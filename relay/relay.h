@@ -54,7 +54,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   [[nodiscard]] ReadyRing& to_relay() { return to_relay_; }
   [[nodiscard]] ReadyRing& to_stack() { return to_stack_; }
   [[nodiscard]] Doorbell& doorbell() { return doorbell_; }
-  // After Shutdown, any one thread; before, the relay's thread.
+  // After Shutdown, any one thread; before, the relay's thread (but under_pressure).
   [[nodiscard]] BlockPool& blocks() { return blocks_; }
 
   // For tasks.
@@ -68,6 +68,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
 
  private:
   void Serve(FlowPipe& pipe);
+  // The task of the flow that opens, nullptr if none does.
+  TcpTask* BeginTask(FlowPipe& pipe);
   void WakeWaiters();
 
   boost::asio::io_context& io_;

@@ -73,6 +73,7 @@ void TcpTask::StartReader() {
 
 // `self` keeps the task alive while the coroutine is suspended.
 auto TcpTask::Run([[maybe_unused]] std::shared_ptr<TcpTask> self) -> Task<void> {
+  if (pipe_ == nullptr) co_return;  // over before it began
   if (!decisions_.connected()) {
     const int error = co_await Dial();
     if (pipe_ == nullptr) co_return;
@@ -86,9 +87,10 @@ auto TcpTask::Run([[maybe_unused]] std::shared_ptr<TcpTask> self) -> Task<void> 
     Act();
   }
   while (pipe_ != nullptr) {
-    if (!needs_block_ && decisions_.MayRead()) {
+    if (!needs_block_ && MayRead()) {
       const auto [error, bytes] = co_await socket_.async_read_some(asio::buffer(first_), kNoThrow);
-      if (pipe_ == nullptr) break;
+      // Broken: a write met the error first, and the stack was told.
+      if (pipe_ == nullptr || decisions_.broken()) break;
       if (!error) {
         ReadBlocks(bytes);
       } else if (error == asio::error::eof) {
@@ -154,7 +156,7 @@ void TcpTask::Serve() {
   while (pipe_->to_host.Pop(message)) {
     switch (message.kind) {
       case ToHost::kOpen:
-        break;  // the coroutine dials
+        break;  // Relay::BeginTask has seen to it
       case ToHost::kData:
         (unwritten_head_ == nullptr ? unwritten_head_ : unwritten_tail_->next) = message.chunks;
         unwritten_tail_ = message.chunks;
@@ -201,13 +203,15 @@ void TcpTask::Act() {
     relay_->TellStack(*pipe_);
   }
   if (decisions_.done()) return Finish();
-  if (needs_block_ || !decisions_.connected() || !decisions_.MayRead()) return;
+  if (needs_block_ || !decisions_.connected() || !MayRead()) return;
   if (reader_parked_) {
     resume_.emit(asio::cancellation_type::terminal);
   } else if (!reader_running_) {
     StartReader();
   }
 }
+
+bool TcpTask::MayRead() { return decisions_.MayRead(relay_->blocks().credit()); }
 
 void TcpTask::ReadAgain() {
   needs_block_ = false;
@@ -230,7 +234,7 @@ void TcpTask::ReadBlocks(size_t first_bytes) {
   block->length = static_cast<uint32_t>(first_bytes);
   bool more = more_likely && !needs_block_ && ReadInto(*block);
   Deliver(block);
-  while (more && decisions_.MayRead()) {
+  while (more && MayRead()) {
     block = relay_->blocks().TakeBig();
     if (block == nullptr) break;  // the next first bytes will wait for the pool
     more = ReadInto(*block);

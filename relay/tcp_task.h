@@ -56,6 +56,7 @@ class TcpTask final : public std::enable_shared_from_this<TcpTask> {
   [[nodiscard]] int OpenSocket(const Endpoint& destination);
   // Performs whatever is decided now. May end the task: touch nothing after it.
   void Act();
+  [[nodiscard]] bool MayRead();
   void ReadBlocks(size_t first_bytes);
   // Reads into `block` behind what it holds; false if nothing more is to be read.
   [[nodiscard]] bool ReadInto(Block& block);

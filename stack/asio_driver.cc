@@ -56,6 +56,10 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
   }
 
   Stack& stack() { return *stack_; }
+  void OnLinkEnd(std::function<void()> callback) {
+    on_link_end_ = std::move(callback);
+    if (link_end_seen_) asio::post(io_, on_link_end_);
+  }
 
  private:
   // Passes in a row before other handlers of the io_context have their turn.
@@ -82,8 +86,9 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     Time now{};
     for (int i = 0; i < kPassesMax; ++i) {
       pass_scheduled_ = true;  // the hook need not post: we are looking
+      if (!link_watch_.is_open()) link_readable_ = true;  // nothing else tells
       now = Clock::now();
-      deadline = stack_->Poll(now);
+      deadline = stack_->impl_->Poll(*stack_, now, std::exchange(link_readable_, false));
       relay_->RunReady();
       if (deadline > now && relay_->to_stack().empty()) break;
     }
@@ -94,6 +99,15 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
       WaitDeadline(deadline);
     }
     if (stack_->impl_->link_full()) WaitWritable();
+    if (stack_->link_ended()) EndLink();
+  }
+
+  // A descriptor whose other end is gone stays readable for ever.
+  void EndLink() {
+    if (std::exchange(link_end_seen_, true)) return;
+    error_code ignored;
+    link_watch_.close(ignored);
+    if (on_link_end_) asio::post(io_, on_link_end_);
   }
 
   // Only ever moved earlier: a timer that fires for nothing costs one pass, re-arming
@@ -113,6 +127,7 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     link_watch_.async_wait(asio::posix::stream_descriptor::wait_read,
                            [self = shared_from_this()](error_code error) {
                              if (error || self->stopped_) return;
+                             self->link_readable_ = true;
                              self->RunPass();
                              self->WaitReadable();
                            });
@@ -146,9 +161,12 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
   asio::steady_timer timer_;
   Time timer_deadline_ = kNever;
   uint64_t rings_ = 0;
+  bool link_readable_ = true;  // the first pass looks
   bool pass_scheduled_ = false;
   bool waiting_writable_ = false;
   bool stopped_ = false;
+  bool link_end_seen_ = false;
+  std::function<void()> on_link_end_;
 };
 
 AsioDriver::AsioDriver(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -171,6 +189,9 @@ absl::StatusOr<std::unique_ptr<AsioDriver>> AsioDriver::Create(asio::io_context&
 }
 
 Stack& AsioDriver::stack() { return impl_->stack(); }
+void AsioDriver::OnLinkEnd(std::function<void()> callback) {
+  impl_->OnLinkEnd(std::move(callback));
+}
 void AsioDriver::Stop() { impl_->Stop(); }
 
 }  // namespace penstock

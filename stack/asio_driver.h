@@ -12,6 +12,7 @@
 #define PENSTOCK_STACK_ASIO_DRIVER_H_
 
 #include <boost/asio/io_context.hpp>
+#include <functional>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -30,6 +31,9 @@ class AsioDriver {
   AsioDriver& operator=(const AsioDriver&) = delete;
 
   [[nodiscard]] Stack& stack();
+
+  // `callback` is called once on the io_context when the link is gone for good.
+  void OnLinkEnd(std::function<void()> callback);
 
   // Stops polling and lets io_context::run() return once nothing else keeps it.
   // Live flows are reset. Idempotent.

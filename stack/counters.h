@@ -133,6 +133,8 @@ struct CounterSnapshot {
   uint32_t flows_closing = 0;  // waiting for the relay's last word
   uint64_t buffer_bytes_to_host = 0;   // guest bytes held for host sockets
   uint64_t buffer_bytes_to_guest = 0;  // host bytes held for the guest
+  // The configured flow limit, or what the process's descriptor limit leaves of it.
+  uint32_t flow_count_max = 0;
 
   [[nodiscard]] uint64_t drops_of(DropCause cause) const {
     return drops[static_cast<size_t>(cause)];
@@ -161,7 +163,7 @@ struct Counters {
 #undef PENSTOCK_X
   std::array<Counter, kDropCauseCount> drops;
   Counter flows_dialing, flows_handshake, flows_open, flows_closing;
-  Counter buffer_bytes_to_host, buffer_bytes_to_guest;
+  Counter buffer_bytes_to_host, buffer_bytes_to_guest, flow_count_max;
 
   void Drop(DropCause cause) noexcept { drops[static_cast<size_t>(cause)].Add(1); }
   // Any thread.

@@ -117,6 +117,7 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
     relays_.push_back(&(*thread)->relay());
     threads_.push_back(*std::move(thread));
   }
+  counters_.flow_count_max.Set(config_.flow_count_max);
   flows_ = std::make_unique<TcpFlows>(config_, capabilities_, addresses_, batch_, counters_,
                                       relays_, kReceiveFrames * kFrameBytesMax);
   for (size_t i = 0; i < kReceiveFrames; ++i) {
@@ -144,7 +145,7 @@ Stack::Impl::~Impl() {
 
 // ---------------------------------------------------------------- a pass
 
-Time Stack::Impl::Poll(Stack& stack, Time now) {
+Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   now_ = now;
   counters_.polls.Add(1);
   doorbell_.Silence();
@@ -152,9 +153,9 @@ Time Stack::Impl::Poll(Stack& stack, Time now) {
   flows_->BeginPass(now);
   RunTasks(stack);
   flows_->TakeFromRelays();
-  bool complete = ReceiveFrames();
+  if (link_ready || !link_drained_ || link_->deadline() <= now) ReceiveFrames();
   flows_->RunTimers();
-  complete &= flows_->ServeReady(kFlowsPerPass);
+  const bool complete = flows_->ServeReady(kFlowsPerPass) && link_drained_;
   const bool was_full = batch_.link_full();
   if (batch_.Flush() && was_full) flows_->OnLinkWritable();
   WatchLinkWritable(batch_.link_full());
@@ -200,7 +201,8 @@ void Stack::Impl::RunTasks(Stack& stack) {
   for (auto& task : tasks) task(stack);
 }
 
-bool Stack::Impl::ReceiveFrames() {
+void Stack::Impl::ReceiveFrames() {
+  link_drained_ = false;
   for (size_t total = 0; total < kFramesPerPass;) {
     const size_t count = link_->Receive(now_, frames_);
     if (count > 0 && now_ - last_frame_ > std::chrono::seconds(1)) flows_->OnGuestAwake();
@@ -212,10 +214,12 @@ bool Stack::Impl::ReceiveFrames() {
     }
     counters_.frames_to_host.Add(count);
     counters_.link_bytes_to_host.Add(bytes);
-    if (count < frames_.size()) return true;
     total += count;
+    if (count < frames_.size()) {
+      link_drained_ = true;
+      return;
+    }
   }
-  return false;
 }
 
 void Stack::Impl::HandleFrame(const FrameToHost& frame, size_t slot) {

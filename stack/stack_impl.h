@@ -41,12 +41,16 @@ class Stack::Impl {
   // What a relay of this stack needs to know.
   [[nodiscard]] RelayOptions MakeRelayOptions() const;
 
-  [[nodiscard]] Time Poll(Stack& stack, Time now);
+  // `link_ready` false: the caller knows that the link's descriptor is quiet, which
+  // saves asking the link.
+  [[nodiscard]] Time Poll(Stack& stack, Time now, bool link_ready = true);
   void Wake() noexcept;
   void Post(std::function<void(Stack&)> task);
 
   [[nodiscard]] int descriptor() const { return epoll_; }
   [[nodiscard]] Link& link() { return *link_; }
+  // The last pass that asked the link took all its frames.
+  [[nodiscard]] bool link_drained() const { return link_drained_; }
   [[nodiscard]] bool link_full() const { return batch_.link_full(); }
   [[nodiscard]] Doorbell& doorbell() { return doorbell_; }
   [[nodiscard]] const Counters& counters() const { return counters_; }
@@ -58,8 +62,7 @@ class Stack::Impl {
   static constexpr size_t kFlowsPerPass = 1'024;
 
   void RunTasks(Stack& stack);
-  // False if the budget ended before the link was empty.
-  [[nodiscard]] bool ReceiveFrames();
+  void ReceiveFrames();
   void HandleFrame(const FrameToHost& frame, size_t slot);
   void HandlePacket(Packet& packet, size_t slot);
   void HandleUdp(const Packet& packet);
@@ -89,6 +92,7 @@ class Stack::Impl {
   std::unique_ptr<uint8_t[]> reply_ = std::make_unique<uint8_t[]>(kFrameBytesMax);
   Time now_{};
   Time last_frame_{};
+  bool link_drained_ = false;
 
   std::mutex tasks_mutex_;  // control path only
   std::vector<std::function<void(Stack&)>> tasks_;

@@ -94,7 +94,7 @@ struct Flow {
   Time waiting_since{};
   Time last_progress{};  // a byte moved on, either way
   Time deadline = kNever;
-  Time scheduled = kNever;  // Deadlines' own
+  uint32_t deadline_slot = ~uint32_t{0};  // Deadlines' own
   uint64_t bytes_to_host = 0;
   uint64_t bytes_to_guest = 0;
 };

@@ -115,6 +115,8 @@ class TcpFlows final : private SegmentSink {
   [[nodiscard]] bool NoteWaiting(Flow& flow);
   void OnDeadline(Flow& flow);
   void RunTick();
+  void EvictLongestStalled();
+  void Reset(Flow& flow, Counter& counter, FlowEnd end);
 
   const Config& config_;
   const LinkCapabilities& capabilities_;
@@ -136,6 +138,7 @@ class TcpFlows final : private SegmentSink {
   std::vector<Pcb*> ticking_;  // with their flows in ticking_flows_, same index
   std::vector<Flow*> ticking_flows_;
   Time next_tick_ = kNever;
+  Time next_eviction_ = kNever;
 
   // Blocks acknowledged and flows closed while frames wait in the batch.
   std::vector<std::pair<Flow*, Block*>> acknowledged_;

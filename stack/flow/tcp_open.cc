@@ -62,38 +62,42 @@ bool TcpFlows::Segment(Packet& packet, GuestBuffer& slot) {
   flow->last_heard = now_;
   flow->keepalives_unanswered = 0;
   if (flow->state == FlowState::kDialing) {
+    // A guest that gave up and began anew on the same port: the newest SYN counts.
+    if (is_syn && packet.tcp.sequence != flow->syn->sequence) {
+      flow->syn = Hold(packet);
+      flow->negotiated_mss = MssFor(tuple.guest.address, packet.tcp.mss);
+    }
     counters_.Drop(is_syn ? DropCause::kSynWhileDialing : DropCause::kNotSynWhileDialing);
     return false;
   }
+  // What lwIP may keep must not pin the big slot, unless it nearly fills it.
+  const bool may_be_kept = !packet.payload.empty() || (packet.tcp.flags & kTcpFin) != 0;
+  const bool in_place = packet.transport.size() > kKeepInPlaceBytes;
+  GuestBuffer* buffer = &slot;
+  if (may_be_kept) {
+    if (!in_place) buffer = buffers_.Take(packet.transport.size());
+    if (buffer == nullptr || (in_place && !buffers_.HasRoom(kFrameBytesMax))) {
+      // Lost like what a full NIC queue loses; the guest sends it again.
+      counters_.Drop(DropCause::kNoBuffer);
+      return false;
+    }
+  }
   counters_.frames_consumed.Add(1);
-  if (!flow->pcb.alive()) return false;  // finished, and waits only for the relay
   // lwIP would take a new segment size or window scale from a repeated SYN.
   if ((packet.tcp.flags & kTcpSyn) != 0) {
     DefuseTcpOptions(packet.transport.first(packet.tcp.header_bytes));
   }
+  std::span<uint8_t> segment = packet.transport;
+  if (buffer != &slot) {
+    std::memcpy(buffer->data, segment.data(), segment.size());
+    segment = buffer->room().first(segment.size());
+  }
+  const bool kept = buffer == &slot && may_be_kept;
+  if (kept) slot.is_slot = false;
   MakeReady(*flow);
-  // What lwIP may keep must not pin the big slot, unless it nearly fills it.
-  const bool may_be_kept = !packet.payload.empty() || (packet.tcp.flags & kTcpFin) != 0;
-  if (!may_be_kept) {
-    engine_.Receive(flow->pcb, slot, packet.transport);
-    return false;
-  }
-  if (packet.transport.size() > kKeepInPlaceBytes) {
-    slot.is_slot = false;
-    engine_.Receive(flow->pcb, slot, packet.transport);
-    return true;
-  }
-  GuestBuffer* copy = buffers_.Take(packet.transport.size());
-  if (copy == nullptr) {
-    // Counted twice would break "consumed + dropped = received": the frame's segment
-    // is lost like one that a full NIC queue lost.
-    counters_.frames_consumed.Set(counters_.frames_consumed.value() - 1);
-    counters_.Drop(DropCause::kNoBuffer);
-    return false;
-  }
-  std::memcpy(copy->data, packet.transport.data(), packet.transport.size());
-  engine_.Receive(flow->pcb, *copy, copy->room().first(packet.transport.size()));
-  return false;
+  // A PCB that is gone (finished, and waiting for the relay) lets go of the buffer.
+  engine_.Receive(flow->pcb, *buffer, segment);
+  return kept;
 }
 
 // ---------------------------------------------------------------- a new flow

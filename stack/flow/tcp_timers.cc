@@ -5,13 +5,45 @@
 #include "stack/flow/tcp_flows.h"
 
 namespace penstock {
+namespace {
+
+// Looking for the longest-stalled flow visits them all: not more often than this.
+constexpr Duration kEvictionInterval = std::chrono::milliseconds(100);
+// A guest that has taken something within this time is only slow.
+constexpr Duration kEvictionPatience = std::chrono::seconds(10);
+
+}  // namespace
 
 void TcpFlows::RunTimers() {
   if (next_tick_ <= now_) RunTick();
   while (Flow* flow = deadlines_.TakeDue(now_)) OnDeadline(*flow);
+  if (next_eviction_ <= now_) EvictLongestStalled();
+  const bool pressure = std::any_of(relays_.begin(), relays_.end(), [](Relay* relay) {
+    return relay->blocks().under_pressure();
+  });
+  if (!pressure) {
+    next_eviction_ = kNever;
+  } else if (next_eviction_ == kNever) {
+    next_eviction_ = now_ + kEvictionInterval;
+  }
 }
 
-Time TcpFlows::NextDeadline() { return std::min(next_tick_, deadlines_.next()); }
+Time TcpFlows::NextDeadline() {
+  return std::min({next_tick_, deadlines_.next(), next_eviction_});
+}
+
+// Over half of the budget for the host's bytes: the flow whose guest has taken nothing
+// for longest goes, one at a time, so that what others need comes free.
+void TcpFlows::EvictLongestStalled() {
+  next_eviction_ = now_ + kEvictionInterval;
+  Flow* longest = nullptr;
+  table_.ForEach([&](Flow& flow) {
+    if (flow.state != FlowState::kOpen || flow.block_bytes == 0 || !flow.waiting) return;
+    if (longest == nullptr || flow.last_progress < longest->last_progress) longest = &flow;
+  });
+  if (longest == nullptr || now_ - longest->last_progress < kEvictionPatience) return;
+  Reset(*longest, counters_.flows_over_budget, FlowEnd::kStalled);
+}
 
 void TcpFlows::RunTick() {
   engine_.Tick(ticking_);
@@ -68,19 +100,20 @@ void TcpFlows::SetDeadline(Flow& flow) {
   deadlines_.Schedule(flow);
 }
 
+void TcpFlows::Reset(Flow& flow, Counter& counter, FlowEnd end) {
+  counter.Add(1);
+  if (flow.pcb.alive()) {
+    engine_.Abort(flow.pcb);
+    counters_.resets_to_guest.Add(1);
+  }
+  Close(flow, end, true);
+  MakeReady(flow);
+}
+
 void TcpFlows::OnDeadline(Flow& flow) {
   SetDeadline(flow);  // something may have moved since
   if (flow.deadline > now_) return;
   flow.deadline = kNever;
-  const auto reset = [&](Counter& counter, FlowEnd end) {
-    counter.Add(1);
-    if (flow.pcb.alive()) {
-      engine_.Abort(flow.pcb);
-      counters_.resets_to_guest.Add(1);
-    }
-    Close(flow, end, true);
-    MakeReady(flow);
-  };
   switch (flow.state) {
     case FlowState::kFree:
       return;
@@ -88,7 +121,7 @@ void TcpFlows::OnDeadline(Flow& flow) {
       counters_.flows_dial_timeout.Add(1);
       return Close(flow, FlowEnd::kDialTimeout, true);
     case FlowState::kHandshake:
-      return reset(counters_.flows_handshake_timeout, FlowEnd::kHandshakeTimeout);
+      return Reset(flow, counters_.flows_handshake_timeout, FlowEnd::kHandshakeTimeout);
     case FlowState::kClosing:
       flow.abort = true;
       closing_.push_back(&flow);
@@ -97,15 +130,15 @@ void TcpFlows::OnDeadline(Flow& flow) {
     case FlowState::kOpen:
       break;
   }
-  if (!flow.pcb.alive()) return reset(counters_.flows_stalled_timeout, FlowEnd::kStalled);
+  if (!flow.pcb.alive()) return Reset(flow, counters_.flows_stalled_timeout, FlowEnd::kStalled);
   if (flow.waiting) {
     const bool silent =
         After(std::max(flow.last_heard, flow.waiting_since), config_.silent_timeout) <= now_;
-    return reset(silent ? counters_.flows_silent_timeout : counters_.flows_stalled_timeout,
+    return Reset(flow, silent ? counters_.flows_silent_timeout : counters_.flows_stalled_timeout,
                  silent ? FlowEnd::kSilent : FlowEnd::kStalled);
   }
   if (flow.keepalives_unanswered >= config_.keepalive_probes) {
-    return reset(counters_.flows_keepalive_timeout, FlowEnd::kKeepalive);
+    return Reset(flow, counters_.flows_keepalive_timeout, FlowEnd::kKeepalive);
   }
   ++flow.keepalives_unanswered;
   counters_.keepalives_sent.Add(1);

@@ -1,3 +1,5 @@
+// See frame_ring.h. Each end touches its own side of the two rings only; what they
+// share is the rings, the doorbells and the two "closed" flags.
 #include "stack/link/frame_ring.h"
 
 #include <atomic>
@@ -41,15 +43,6 @@ uint32_t FrameLength(std::span<const iovec> parts) {
     length += part.iov_len;
   }
   return static_cast<uint32_t>(length);
-}
-
-// After `ring` was found empty. True: its consumer is asleep and `bell` is quiet
-// until somebody rings. False: frames came meanwhile, and `bell` says so.
-bool Rest(RecordRing& ring, LinkBell& bell) {
-  bell.Quiet();
-  if (ring.Sleep()) return true;
-  if (ring.Stir()) bell.Ring();
-  return false;
 }
 
 class StackEnd final : public Link {
@@ -103,7 +96,7 @@ size_t StackEnd::Receive(Time /*now*/, std::span<FrameToHost> frames) {
   const bool closed = shared_->vmm_closed.load(std::memory_order_acquire);
   size_t count = Take(frames);
   while (count < frames.size()) {
-    if (Rest(shared_->to_host, *shared_->stack_bell)) {
+    if (shared_->to_host.Rest(*shared_->stack_bell)) {
       ended_ = closed;
       break;
     }
@@ -163,8 +156,9 @@ bool FrameRingsGuestEnd::SendToHost(std::span<const uint8_t> frame, const Offloa
 
 std::optional<RecordRing::Record> FrameRingsGuestEnd::FrontToGuest() {
   const bool closed = shared_->stack_closed.load(std::memory_order_acquire);
-  std::optional<RecordRing::Record> record = shared_->to_guest.Front();
-  while (!record && !Rest(shared_->to_guest, *shared_->vmm_bell)) record = shared_->to_guest.Front();
+  RecordRing& ring = shared_->to_guest;
+  std::optional<RecordRing::Record> record = ring.Front();
+  while (!record && !ring.Rest(*shared_->vmm_bell)) record = ring.Front();
   if (!record) ended_ = closed;
   return record;
 }
@@ -190,8 +184,8 @@ absl::StatusOr<FrameRings> FrameRings::Create(const FrameRingsOptions& options) 
   if (!stack_bell.ok()) return stack_bell.status();
   absl::StatusOr<std::unique_ptr<LinkBell>> vmm_bell = LinkBell::Create();
   if (!vmm_bell.ok()) return vmm_bell.status();
-  auto shared = std::make_shared<FrameRingsShared>(options, *std::move(stack_bell),
-                                                   *std::move(vmm_bell));
+  auto shared =
+      std::make_shared<FrameRingsShared>(options, *std::move(stack_bell), *std::move(vmm_bell));
   FrameRings rings;
   rings.stack_end = std::make_unique<StackEnd>(shared, options.capabilities);
   rings.vmm_end = std::make_unique<FrameRingsGuestEnd>(std::move(shared));

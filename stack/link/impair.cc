@@ -121,7 +121,8 @@ absl::Status Validate(std::string_view name, const ImpairDirection& direction) {
   }
   for (const double probability :
        {direction.drop, direction.duplicate, direction.reorder, direction.corrupt}) {
-    if (!IsProbability(probability)) return WrongWord(name, "probabilities must lie between 0 and 1");
+    if (!IsProbability(probability))
+      return WrongWord(name, "probabilities must lie between 0 and 1");
   }
   return absl::OkStatus();
 }
@@ -133,7 +134,8 @@ absl::StatusOr<ImpairOptions> ParseImpairOptions(std::string_view text) {
   for (bool more = true; more;) {
     const size_t comma = text.find(',');
     more = comma != std::string_view::npos;
-    if (absl::Status status = ApplyWord(text.substr(0, comma), options); !status.ok()) return status;
+    if (absl::Status status = ApplyWord(text.substr(0, comma), options); !status.ok())
+      return status;
     if (more) text.remove_prefix(comma + 1);
   }
   return options;

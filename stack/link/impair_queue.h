@@ -90,7 +90,7 @@ class ImpairQueue final {
   void ReturnAside();
 
   const ImpairDirection options_;
-  uint64_t state_;  // of the generator
+  uint64_t state_;                  // of the generator
   std::deque<Frame> queue_;         // by due time
   std::optional<Frame> aside_;      // the reordered frame; due at the latest then
   int aside_passes_ = 0;            // frames that have yet to pass it

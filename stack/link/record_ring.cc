@@ -93,17 +93,18 @@ void RecordRing::Pop() {
 bool RecordRing::Release() {
   head_.store(head_next_, std::memory_order_seq_cst);
   // tail_seen_ may be old; then the producer is told a little early and asks again.
-  return wants_room_.load(std::memory_order_seq_cst) &&
-         tail_seen_ - head_next_ <= capacity_ / 2 &&
+  return wants_room_.load(std::memory_order_seq_cst) && tail_seen_ - head_next_ <= capacity_ / 2 &&
          wants_room_.exchange(false, std::memory_order_seq_cst);
 }
 
-bool RecordRing::Sleep() {
+bool RecordRing::Rest(LinkBell& bell) {
+  bell.Quiet();
   sleeping_.store(true, std::memory_order_seq_cst);
   tail_seen_ = tail_.load(std::memory_order_seq_cst);
-  return head_next_ == tail_seen_;
+  if (head_next_ == tail_seen_) return true;
+  // Published after Front looked and before we slept: perhaps nobody rings.
+  if (sleeping_.exchange(false, std::memory_order_seq_cst)) bell.Ring();
+  return false;
 }
-
-bool RecordRing::Stir() { return sleeping_.exchange(false, std::memory_order_seq_cst); }
 
 }  // namespace penstock

@@ -12,7 +12,9 @@
 //   sleeping_ was true and is now false, ring the consumer.
 //   producer: wants_room_ = true; re-read head_;   consumer: publish head_; if
 //   wants_room_ was true and is now false, ring the producer.
-// Whom to ring and how is the owner's business: the methods only say "ring".
+// Whom to ring is the owner's business: the methods only say "ring". A consumer is
+// either asleep, or its bell was rung and is not quiet: so the bell is readable
+// whenever records wait, also while a consumer takes them in several batches.
 // Room is announced when half of the ring is free, so that a full ring does not
 // cost a wake-up for each frame.
 #ifndef PENSTOCK_STACK_LINK_RECORD_RING_H_
@@ -28,6 +30,7 @@
 #include <span>
 
 #include "stack/link/frame.h"
+#include "stack/link/link_bell.h"
 
 namespace penstock {
 
@@ -63,12 +66,9 @@ class RecordRing final {
   void Pop();
   // True: ring the producer, it waits for room.
   [[nodiscard]] bool Release();
-  // After Front returned nothing. True: asleep, the producer will ring. False:
-  // something came meanwhile; see `Stir`.
-  [[nodiscard]] bool Sleep();
-  // After Sleep returned false: awake again. True: no ring is under way, ring
-  // yourself so that the doorbell says "frames wait".
-  [[nodiscard]] bool Stir();
+  // After Front returned nothing: quiets `bell`, the consumer's. True: asleep, and
+  // the producer will ring. False: something came meanwhile, and `bell` says so.
+  [[nodiscard]] bool Rest(LinkBell& bell);
 
  private:
   struct alignas(16) Cell {

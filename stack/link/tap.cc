@@ -92,14 +92,14 @@ absl::Status Tap::ConfigureHeader() {
   const int little_endian = 1;
   if (ioctl(descriptor_, TUNSETVNETHDRSZ, &size) != 0 ||
       ioctl(descriptor_, TUNSETVNETLE, &little_endian) != 0) {
-    return absl::FailedPreconditionError(
-        "the tap device refuses the virtio 1.x header (" + ErrnoText(errno) +
-        "): open it without a virtio-net header");
+    return absl::FailedPreconditionError("the tap device refuses the virtio 1.x header (" +
+                                         ErrnoText(errno) +
+                                         "): open it without a virtio-net header");
   }
   // What the guest's kernel may leave to us. An older or restricted kernel may
   // refuse some: then it does that work itself, and we lose only speed.
-  for (const unsigned offload : {TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6, TUN_F_CSUM | TUN_F_TSO4,
-                                 TUN_F_CSUM, 0}) {
+  for (const unsigned offload :
+       {TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6, TUN_F_CSUM | TUN_F_TSO4, TUN_F_CSUM, 0}) {
     if (ioctl(descriptor_, TUNSETOFFLOAD, static_cast<unsigned long>(offload)) == 0) break;
   }
   // What we may leave to the guest's kernel: it takes both with any header.
@@ -114,8 +114,8 @@ Tap::ReadResult Tap::ReadFrame(FrameToHost& frame) {
   const size_t header_bytes = virtio_net_header_ ? header.size() : 0;
   // The kernel leaves num_buffers out: it writes only the first ten bytes.
   if (virtio_net_header_) header.fill(0);
-  const std::array<iovec, 2> parts{{{header.data(), header_bytes},
-                                    {frame.room.data(), frame.room.size()}}};
+  const std::array<iovec, 2> parts{
+      {{header.data(), header_bytes}, {frame.room.data(), frame.room.size()}}};
   ssize_t result;
   do {
     result = readv(descriptor_, parts.data(), static_cast<int>(parts.size()));
@@ -160,8 +160,8 @@ size_t Tap::Receive(Time /*now*/, std::span<FrameToHost> frames) {
 }
 
 bool Tap::WriteFrame(const FrameToGuest& frame) {
-  const bool needs_header = frame.offload.checksum == ChecksumState::kPartial ||
-                            frame.offload.gso != Gso::kNone;
+  const bool needs_header =
+      frame.offload.checksum == ChecksumState::kPartial || frame.offload.gso != Gso::kNone;
   if (ended_ || frame.parts.size() > kFramePartsMax || (needs_header && !virtio_net_header_)) {
     ++frames_lost_;
     return true;
@@ -211,7 +211,8 @@ absl::Status NodeError(const std::string& device, int error) {
 }
 
 absl::Status AttachError(const TapOptions& options, int error) {
-  const std::string what = "cannot make the device '" + options.name + "' (" + ErrnoText(error) + "): ";
+  const std::string what =
+      "cannot make the device '" + options.name + "' (" + ErrnoText(error) + "): ";
   switch (error) {
     case EBUSY:
       return absl::AlreadyExistsError(what +
@@ -220,8 +221,9 @@ absl::Status AttachError(const TapOptions& options, int error) {
     case EACCES:
     case EPERM:
       return absl::PermissionDeniedError(
-          what + "CAP_NET_ADMIN over this network namespace is needed, make the device in a "
-                 "namespace of your own");
+          what +
+          "CAP_NET_ADMIN over this network namespace is needed, make the device in a "
+          "namespace of your own");
     case EINVAL:
       return absl::InvalidArgumentError(what +
                                         "an interface of another kind has this name, or it is no "

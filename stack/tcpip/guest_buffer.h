@@ -43,6 +43,7 @@ class GuestBufferPool {
 
   // A buffer of at least `bytes` (≤ kFrameBytesMax); nullptr at the limit.
   [[nodiscard]] GuestBuffer* Take(size_t bytes);
+  [[nodiscard]] bool HasRoom(size_t bytes) const { return bytes_out_ + bytes <= bytes_max_; }
   // The same, and beyond the limit: to replace a receive slot. There are as many of
   // those as one pass receives.
   [[nodiscard]] GuestBuffer* TakeAlways(size_t bytes);
