@@ -13,6 +13,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <utility>
 
@@ -26,6 +27,9 @@ constexpr auto kNoThrow =
 
 // Pieces of one sendmsg. More than a window of full segments needs.
 constexpr size_t kWritePiecesMax = 64;
+
+// Blocks read in a row. Two, because a guest acknowledges every second segment.
+constexpr size_t kReadBurstBlocks = 2;
 
 asio::generic::stream_protocol::endpoint ToSocketAddress(const Endpoint& endpoint) {
   if (endpoint.address.is_v4()) {
@@ -87,7 +91,13 @@ auto TcpTask::Run([[maybe_unused]] std::shared_ptr<TcpTask> self) -> Task<void> 
     Act();
   }
   while (pipe_ != nullptr) {
-    if (!needs_block_ && MayRead()) {
+    if (!needs_block_ && more_likely_ && MayRead()) {
+      // Whoever else is ready has its turn, and the stack sends what is there: it and
+      // the guest work on this burst while the next one is read.
+      co_await asio::post(relay_->io(), kNoThrow);
+      if (pipe_ == nullptr) break;
+      ReadBurst();
+    } else if (!needs_block_ && MayRead()) {
       const auto [error, bytes] = co_await socket_.async_read_some(asio::buffer(first_), kNoThrow);
       // Broken: a write met the error first, and the stack was told.
       if (pipe_ == nullptr || decisions_.broken()) break;
@@ -232,12 +242,19 @@ void TcpTask::ReadBlocks(size_t first_bytes) {
   }
   memcpy(block->data, first_.data(), first_bytes);
   block->length = static_cast<uint32_t>(first_bytes);
-  bool more = more_likely && !needs_block_ && ReadInto(*block);
+  more_likely_ = more_likely && !needs_block_ && ReadInto(*block);
   Deliver(block);
-  while (more && MayRead()) {
-    block = relay_->blocks().TakeBig();
-    if (block == nullptr) break;  // the next first bytes will wait for the pool
-    more = ReadInto(*block);
+  ReadBurst();
+}
+
+void TcpTask::ReadBurst() {
+  for (size_t i = 0; i < kReadBurstBlocks && more_likely_ && MayRead(); ++i) {
+    Block* block = relay_->blocks().TakeBig();
+    if (block == nullptr) {
+      more_likely_ = false;  // on with small blocks
+      break;
+    }
+    more_likely_ = ReadInto(*block);
     if (block->length > 0) {
       Deliver(block);
     } else {

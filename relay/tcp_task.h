@@ -58,6 +58,7 @@ class TcpTask final : public std::enable_shared_from_this<TcpTask> {
   void Act();
   [[nodiscard]] bool MayRead();
   void ReadBlocks(size_t first_bytes);
+  void ReadBurst();
   // Reads into `block` behind what it holds; false if nothing more is to be read.
   [[nodiscard]] bool ReadInto(Block& block);
   void Deliver(Block* block);
@@ -84,6 +85,7 @@ class TcpTask final : public std::enable_shared_from_this<TcpTask> {
   bool reader_parked_ = false;   // waits for an error only
   bool errors_unwatched_ = false;  // an event came that was no error: watch no more
   bool needs_block_ = false;
+  bool more_likely_ = false;  // the last read filled its block
   uint32_t block_bytes_;  // of OpenRequest
   // Large enough for most messages of interactive protocols.
   std::array<uint8_t, 128> first_;

@@ -24,8 +24,8 @@
 #include <span>
 #include <vector>
 
-#include "stack/link/link_bell.h"
 #include "stack/link/link.h"
+#include "stack/link/link_bell.h"
 
 namespace penstock {
 

@@ -272,8 +272,8 @@ TEST(ImpairTest, CorruptedFramesWithAPartialChecksumAreLost) {
 
 TEST(ImpairTest, AFullQueueLosesFramesAndHasRoomAgainLater) {
   const size_t each = 1'000 + sizeof(ImpairQueue::Frame);
-  World world({.to_host = {.delay = milliseconds(10), .queue_bytes_max = 3 * each},
-               .to_guest = {}});
+  World world(
+      {.to_host = {.delay = milliseconds(10), .queue_bytes_max = 3 * each}, .to_guest = {}});
   for (uint32_t i = 0; i < 5; ++i) world.guest->PushToHost(Numbered(i, 1'000));
   EXPECT_TRUE(world.Receive(kStart).empty());
   EXPECT_EQ(world.link->to_host_counts().overflowed, 2u);
@@ -369,9 +369,9 @@ TEST(ImpairTest, RefusesOptionsThatCannotWork) {
 }
 
 TEST(ParseImpairOptionsTest, ReadsEveryWordForBothDirections) {
-  const absl::StatusOr<ImpairOptions> options =
-      ParseImpairOptions("delay=10ms,jitter=500us,drop=1%,duplicate=0.1%,reorder=0.02,corrupt=100%,"
-                         "seed=18446744073709551615");
+  const absl::StatusOr<ImpairOptions> options = ParseImpairOptions(
+      "delay=10ms,jitter=500us,drop=1%,duplicate=0.1%,reorder=0.02,corrupt=100%,"
+      "seed=18446744073709551615");
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->seed, UINT64_MAX);
   for (const ImpairDirection& direction : {options->to_host, options->to_guest}) {
@@ -395,11 +395,30 @@ TEST(ParseImpairOptionsTest, LaterWordsWinInOneDirection) {
 }
 
 TEST(ParseImpairOptionsTest, NamesTheWrongWord) {
-  for (const std::string word :
-       {"", "drop", "loss=1%", "drop=", "drop=x", "drop=101%", "drop=-1%", "drop=1.5", "drop=1%%",
-        "drop=nan", "delay=10", "delay=10m", "delay=-1ms", "delay=61s", "delay=nanms", "delay=ms",
-        "seed=-1", "seed=1.5", "seed=", "to_guest.seed=1", "to_moon.drop=1%", "to_guest.=1%",
-        " drop=1%", "=1"}) {
+  for (const std::string word : {"",
+                                 "drop",
+                                 "loss=1%",
+                                 "drop=",
+                                 "drop=x",
+                                 "drop=101%",
+                                 "drop=-1%",
+                                 "drop=1.5",
+                                 "drop=1%%",
+                                 "drop=nan",
+                                 "delay=10",
+                                 "delay=10m",
+                                 "delay=-1ms",
+                                 "delay=61s",
+                                 "delay=nanms",
+                                 "delay=ms",
+                                 "seed=-1",
+                                 "seed=1.5",
+                                 "seed=",
+                                 "to_guest.seed=1",
+                                 "to_moon.drop=1%",
+                                 "to_guest.=1%",
+                                 " drop=1%",
+                                 "=1"}) {
     for (const std::string& text : {word, "delay=1ms," + word, word + ",delay=1ms"}) {
       const absl::Status status = ParseImpairOptions(text).status();
       EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;

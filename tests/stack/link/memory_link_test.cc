@@ -28,7 +28,8 @@ class MemoryLinkTest : public ::testing::Test {
   size_t Send(const Bytes& bytes, size_t copies) {
     const iovec part{const_cast<uint8_t*>(bytes.data()), bytes.size()};
     const std::vector<FrameToGuest> frames(
-        copies, {.parts = {&part, 1}, .length = static_cast<uint32_t>(bytes.size()), .offload = {}});
+        copies,
+        {.parts = {&part, 1}, .length = static_cast<uint32_t>(bytes.size()), .offload = {}});
     return link_.Send(Time{}, frames);
   }
 

@@ -1,102 +1,33 @@
-// The tap against a real kernel. Each case runs in a process of its own with a new
-// network namespace, where the kernel is the guest.
+// The tap against a real kernel: frames both ways, batches, losses, the end. Each
+// case runs in a process of its own with a new network namespace, where the kernel
+// is the guest.
 #include "stack/link/tap.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <linux/capability.h>
-#include <linux/if.h>
 #include <linux/if_tun.h>
 #include <poll.h>
 #include <sched.h>
-#include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
-#include <cstdlib>
+#include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <functional>
-#include <iostream>
-#include <memory>
 #include <numeric>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "stack/wire/emit.h"
+#include "tests/stack/link/tap_guest.h"
 #include "tests/support/packet_builder.h"
 
 namespace penstock {
 namespace {
 
 constexpr int kPatienceMs = 5'000;
-constexpr char kDevice[] = "/dev/net/tun";
-
-void EnterNewNetwork() {
-  if (geteuid() == 0) {
-    ASSERT_EQ(unshare(CLONE_NEWNET), 0) << strerror(errno);
-    return;
-  }
-  const uid_t uid = getuid();
-  const gid_t gid = getgid();
-  ASSERT_EQ(unshare(CLONE_NEWUSER | CLONE_NEWNET), 0) << strerror(errno);
-  std::ofstream("/proc/self/setgroups") << "deny";
-  std::ofstream("/proc/self/uid_map") << "0 " << uid << " 1";
-  std::ofstream("/proc/self/gid_map") << "0 " << gid << " 1";
-}
-
-// Runs `body` in a child with a network namespace of its own; what fails there
-// fails here.
-void RunInNewNetwork(const std::function<void()>& body) {
-  std::cout.flush();
-  const pid_t child = fork();
-  ASSERT_GE(child, 0);
-  if (child == 0) {
-    alarm(50);
-    EnterNewNetwork();
-    if (!::testing::Test::HasFailure()) body();
-    std::cout.flush();
-    _exit(::testing::Test::HasFailure() ? 1 : 0);
-  }
-  int status = 0;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  ASSERT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
-  EXPECT_EQ(WEXITSTATUS(status), 0) << "see the child's failures above";
-}
-
-class TapTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (access(kDevice, R_OK | W_OK) != 0) {
-      GTEST_SKIP() << "this user may not open " << kDevice << ": " << strerror(errno);
-    }
-  }
-};
-
-// Lines for ip(8).
-void Ip(const std::string& lines) {
-  ASSERT_EQ(std::system(("ip -batch - <<'END'\n" + lines + "\nEND").c_str()), 0) << lines;
-}
-
-// The kernel's end: up, with the guest's addresses, and gateways that it need not
-// ask for.
-void ConfigureGuest(bool ethernet) {
-  if (ethernet) Ip("link set tap0 address 02:00:00:00:00:15");
-  Ip("link set tap0 up mtu 1500\n"
-     "addr add 10.0.2.15/24 dev tap0\n"
-     "addr add fd00::15/64 dev tap0 nodad");
-  if (ethernet) {
-    Ip("neigh replace 10.0.2.2 lladdr 52:55:0a:00:02:02 dev tap0 nud permanent\n"
-       "neigh replace fd00::2 lladdr 52:55:0a:00:02:02 dev tap0 nud permanent");
-  }
-}
 
 IpAddress Gateway(Family family) { return family == Family::kIpv4 ? kGateway4 : kGateway6; }
 
@@ -169,8 +100,9 @@ Received ReceiveTransport(Link& link, Family family, uint8_t protocol, uint16_t 
 }
 
 Bytes FrameFromGateway(Family family, const Transport& transport) {
-  return EthernetFrame(IpPacket({.source = Gateway(family), .destination = Guest(family)}, transport),
-                       {.destination = kGuestMac, .source = kGatewayMac});
+  return EthernetFrame(
+      IpPacket({.source = Gateway(family), .destination = Guest(family)}, transport),
+      {.destination = kGuestMac, .source = kGatewayMac});
 }
 
 // Replaces the checksum at `offset` of the transport header by the pseudo-header's
@@ -216,17 +148,18 @@ TEST_F(TapTest, DatagramsBothWaysWithOpenChecksums) {
       EXPECT_EQ(got.offload.gso, Gso::kNone);
 
       const uint16_t guest_port = Get16(got.bytes, transport_at);
-      Bytes reply = FrameFromGateway(
-          family, UdpDatagram({.source_port = 7, .destination_port = guest_port,
-                               .payload = Counting(100)}));
+      Bytes reply = FrameFromGateway(family, UdpDatagram({.source_port = 7,
+                                                          .destination_port = guest_port,
+                                                          .payload = Counting(100)}));
       char buffer[200];
       // A complete checksum, then one that the kernel has to complete.
       ASSERT_EQ(SendOne(link, reply, {.checksum = ChecksumState::kComplete}), 1u);
       EXPECT_EQ(recv(guest, buffer, sizeof buffer, 0), 100);
       MakePartial(family, kUdpNumber, 6, reply);
-      ASSERT_EQ(SendOne(link, reply, {.checksum = ChecksumState::kPartial,
-                                      .checksum_start = transport_at,
-                                      .checksum_offset = 6}),
+      ASSERT_EQ(SendOne(link, reply,
+                        {.checksum = ChecksumState::kPartial,
+                         .checksum_start = transport_at,
+                         .checksum_offset = 6}),
                 1u);
       EXPECT_EQ(recv(guest, buffer, sizeof buffer, 0), 100);
       close(guest);
@@ -292,9 +225,9 @@ TEST_F(TapTest, SuperSegmentsToHostComeWhole) {
                 PseudoHeaderSum(Guest(family), Gateway(family), kTcpNumber,
                                 static_cast<uint32_t>(got.bytes.size() - at)));
       const uint32_t first = Get32(got.bytes, at + 4u) - connection.acknowledgement;
-      EXPECT_EQ(std::memcmp(got.bytes.data() + at + 20, data.data() + first,
-                            got.bytes.size() - at - 20),
-                0);
+      EXPECT_EQ(
+          std::memcmp(got.bytes.data() + at + 20, data.data() + first, got.bytes.size() - at - 20),
+          0);
       close(connection.guest);
     }
   });
@@ -308,13 +241,13 @@ TEST_F(TapTest, SuperSegmentsToGuestArriveWhole) {
     for (const Family family : kFamilies) {
       const Connection connection = Accept(**tap, family);
       const Bytes data = Counting(20'000);
-      Bytes frame = FrameFromGateway(
-          family, TcpSegment({.source_port = 80,
-                              .destination_port = connection.guest_port,
-                              .sequence = connection.sequence,
-                              .acknowledgement = connection.acknowledgement,
-                              .flags = kTcpAck | kTcpPsh,
-                              .payload = data}));
+      Bytes frame =
+          FrameFromGateway(family, TcpSegment({.source_port = 80,
+                                               .destination_port = connection.guest_port,
+                                               .sequence = connection.sequence,
+                                               .acknowledgement = connection.acknowledgement,
+                                               .flags = kTcpAck | kTcpPsh,
+                                               .payload = data}));
       MakePartial(family, kTcpNumber, 16, frame);
       const auto at = static_cast<uint16_t>(TransportAt(family));
       ASSERT_EQ(SendOne(**tap, frame,
@@ -352,9 +285,10 @@ TEST_F(TapTest, WithoutVirtioHeaderThereAreNoOffloads) {
       EXPECT_EQ(got.offload.checksum, ChecksumState::kUnknown);
       const uint16_t pseudo = PseudoHeaderSum(Guest(family), Gateway(family), kUdpNumber, 13);
       EXPECT_EQ(SlowSum(std::span(got.bytes).subspan(at), pseudo), 0xffff) << "complete and right";
-      const Bytes reply = FrameFromGateway(
-          family, UdpDatagram({.source_port = 7, .destination_port = Get16(got.bytes, at),
-                               .payload = Counting(100)}));
+      const Bytes reply =
+          FrameFromGateway(family, UdpDatagram({.source_port = 7,
+                                                .destination_port = Get16(got.bytes, at),
+                                                .payload = Counting(100)}));
       ASSERT_EQ(SendOne(link, reply), 1u);
       char buffer[200];
       EXPECT_EQ(recv(guest, buffer, sizeof buffer, 0), 100);
@@ -382,10 +316,10 @@ TEST_F(TapTest, TunCarriesIpPackets) {
       const Received got = ReceiveTransport(**tun, family, kUdpNumber, 7, 0);
       ASSERT_EQ(got.bytes.size(), at + 13);
       EXPECT_EQ(got.offload.checksum_start, at);
-      const Bytes reply = IpPacket(
-          {.source = Gateway(family), .destination = Guest(family)},
-          UdpDatagram({.source_port = 7, .destination_port = Get16(got.bytes, at),
-                       .payload = Counting(100)}));
+      const Bytes reply = IpPacket({.source = Gateway(family), .destination = Guest(family)},
+                                   UdpDatagram({.source_port = 7,
+                                                .destination_port = Get16(got.bytes, at),
+                                                .payload = Counting(100)}));
       ASSERT_EQ(SendOne(**tun, reply), 1u);
       char buffer[200];
       EXPECT_EQ(recv(guest, buffer, sizeof buffer, 0), 100);
@@ -436,9 +370,11 @@ TEST_F(TapTest, ErrorsOfTheDeviceAreCountedAndNeverFatal) {
     EXPECT_EQ(link.frames_lost(), 1u);
 
     EXPECT_EQ(SendOne(link, Bytes(5)), 1u);  // shorter than an Ethernet header
-    EXPECT_EQ(SendOne(link, frame, {.checksum = ChecksumState::kPartial,
-                                    .checksum_start = 60'000, .checksum_offset = 6}),
-              1u);
+    EXPECT_EQ(
+        SendOne(
+            link, frame,
+            {.checksum = ChecksumState::kPartial, .checksum_start = 60'000, .checksum_offset = 6}),
+        1u);
     EXPECT_EQ(link.frames_lost(), 3u);
     uint8_t byte = 0;
     const std::vector<iovec> parts(kFramePartsMax + 1, iovec{&byte, 1});
@@ -499,96 +435,6 @@ TEST_F(TapTest, ClosingItRemovesTheDevice) {
   });
 }
 
-// --- Refusals ---------------------------------------------------------------
-
-void ExpectError(const absl::Status& status, absl::StatusCode code, const std::string& advice) {
-  EXPECT_EQ(status.code(), code) << status;
-  EXPECT_NE(status.ToString().find(advice), std::string::npos) << status;
-}
-
-TEST(TapErrorTest, NamesThatCannotBe) {
-  for (const std::string name : {"", "a-name-of-16-chr", "tap%d"}) {
-    ExpectError(OpenTap({.name = name}).status(), absl::StatusCode::kInvalidArgument, name);
-  }
-}
-
-TEST(TapErrorTest, MissingDeviceNode) {
-  ExpectError(OpenTap({.name = "tap0", .device = "/nonexistent/tun"}).status(),
-              absl::StatusCode::kNotFound, "cannot open /nonexistent/tun");
-}
-
-TEST(TapErrorTest, NoPermissionForTheDeviceNode) {
-  RunInNewNetwork([] {
-    char path[] = "/tmp/penstock-tap-test-XXXXXX";
-    const int file = mkstemp(path);
-    ASSERT_GE(file, 0);
-    ASSERT_EQ(fchmod(file, 0), 0);
-    close(file);
-    // Without CAP_DAC_OVERRIDE in the file's user namespace a mode of 0 counts.
-    if (getuid() == 0) {
-      [[maybe_unused]] const int result = seteuid(65'534);
-    }
-    ExpectError(OpenTap({.name = "tap0", .device = path}).status(),
-                absl::StatusCode::kPermissionDenied, "chmod 0666");
-    [[maybe_unused]] const int result = seteuid(0);
-    EXPECT_EQ(unlink(path), 0);
-  });
-}
-
-TEST(TapErrorTest, DeviceNodeOfAnotherKind) {
-  RunInNewNetwork([] {
-    const absl::Status status = OpenTap({.name = "tap0", .device = "/dev/null"}).status();
-    EXPECT_FALSE(status.ok());
-    EXPECT_NE(status.ToString().find("tap0"), std::string::npos) << status;
-  });
-}
-
-void DropCapabilities() {
-  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-  __user_cap_data_struct data[2]{};
-  ASSERT_EQ(syscall(SYS_capset, &header, data), 0) << strerror(errno);
-}
-
-TEST_F(TapTest, NoRightToMakeDevices) {
-  RunInNewNetwork([] {
-    DropCapabilities();
-    ExpectError(OpenTap({.name = "tap0"}).status(), absl::StatusCode::kPermissionDenied,
-                "CAP_NET_ADMIN");
-  });
-}
-
-TEST_F(TapTest, NameInUse) {
-  RunInNewNetwork([] {
-    auto tap = OpenTap({.name = "tap0"});
-    ASSERT_TRUE(tap.ok()) << tap.status();
-    ExpectError(OpenTap({.name = "tap0"}).status(), absl::StatusCode::kAlreadyExists, "'tap0'");
-    ExpectError(OpenTap({.name = "lo"}).status(), absl::StatusCode::kInvalidArgument,
-                "another kind");
-  });
-}
-
-TEST_F(TapTest, MtuThatTheDeviceCannotCarry) {
-  RunInNewNetwork([] {
-    ExpectError(OpenTap({.name = "tap0", .mtu_max = 65'522}).status(),
-                absl::StatusCode::kInvalidArgument, "65522");
-    auto tap = OpenTap({.name = "tap0", .mtu_max = 9'000});
-    ASSERT_TRUE(tap.ok()) << "the failed one has left nothing behind: " << tap.status();
-    EXPECT_EQ((*tap)->capabilities().mtu_max, 9'000u);
-  });
-}
-
-// --- Adopted descriptors ----------------------------------------------------
-
-// What another process might have made: blocking, with 10-byte headers.
-int RawTap(int flags) {
-  const int descriptor = open(kDevice, O_RDWR);
-  ifreq request{};
-  std::strcpy(request.ifr_name, "tap0");
-  request.ifr_flags = static_cast<short>(flags);
-  EXPECT_EQ(ioctl(descriptor, TUNSETIFF, &request), 0) << strerror(errno);
-  return descriptor;
-}
-
 TEST_F(TapTest, AdoptsADescriptorOfAnotherNamespace) {
   RunInNewNetwork([] {
     const int descriptor = RawTap(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
@@ -610,26 +456,6 @@ TEST_F(TapTest, AdoptsADescriptorOfAnotherNamespace) {
     tap->reset();
     EXPECT_EQ(fcntl(descriptor, F_GETFD), -1) << "closed with the link";
     close(guest);
-  });
-}
-
-TEST_F(TapTest, AdoptReadsTheKindFromTheDescriptor) {
-  RunInNewNetwork([] {
-    auto tun = AdoptTap(RawTap(IFF_TUN | IFF_NO_PI), 1'500);
-    ASSERT_TRUE(tun.ok()) << tun.status();
-    EXPECT_FALSE((*tun)->capabilities().ethernet);
-    EXPECT_FALSE((*tun)->capabilities().partial_checksum_to_guest);
-    EXPECT_EQ((*tun)->capabilities().mtu_max, 1'500u);
-  });
-}
-
-TEST_F(TapTest, AdoptRefusesWhatIsNoUsableTap) {
-  RunInNewNetwork([] {
-    const int no_tap = eventfd(0, EFD_CLOEXEC);
-    ExpectError(AdoptTap(no_tap).status(), absl::StatusCode::kInvalidArgument, "is no tap device");
-    EXPECT_EQ(fcntl(no_tap, F_GETFD), -1) << "owned from the call on";
-    const int unattached = open(kDevice, O_RDWR | O_CLOEXEC);
-    ExpectError(AdoptTap(unattached).status(), absl::StatusCode::kInvalidArgument, "TUNSETIFF");
   });
 }
 
