@@ -28,14 +28,8 @@ BlockPool::~BlockPool() {
   FreeAll(big_.head);
 }
 
-Block* BlockPool::Take(FreeList& list, uint32_t capacity, uint64_t limit) {
-  return bytes_out_ + capacity > limit ? nullptr : Make(list, capacity);
-}
-
-void BlockPool::Count(uint64_t bytes_out) {
-  bytes_out_ = bytes_out;
-  const bool pressure = bytes_out_ >= bytes_max_ / 2;
-  if (pressure != under_pressure()) under_pressure_.store(pressure, std::memory_order_relaxed);
+Block* BlockPool::Take(FreeList& list, uint32_t capacity) {
+  return bytes_out_ + capacity > bytes_max_ ? nullptr : Make(list, capacity);
 }
 
 Block* BlockPool::TakeBeyondLimit() {
@@ -59,12 +53,12 @@ Block* BlockPool::Make(FreeList& list, uint32_t capacity) {
   }
   block->next = nullptr;
   block->length = 0;
-  Count(bytes_out_ + capacity);
+  bytes_out_ += capacity;
   return block;
 }
 
 void BlockPool::Give(Block* block) {
-  Count(bytes_out_ - block->capacity);
+  bytes_out_ -= block->capacity;
   const bool big = block->capacity == kBigBlockBytes;
   FreeList& list = big ? big_ : small_;
   if (list.count >= (big ? kFreeBigMax : kFreeSmallMax)) {

@@ -16,13 +16,17 @@ void FlowDecisions::OnHostError(int error) {
   error_ = error;
 }
 
-bool FlowDecisions::MayRead(uint32_t credit) {
+bool FlowDecisions::MayRead(uint64_t limit_bytes) {
   if (!connected_ || broken_ || host_eof_ || stack_closed_) return false;
+  if (blocks_out_ == 0) {
+    read_paused_ = false;
+    return true;
+  }
   if (read_paused_) {
-    if (blocks_out_ > credit / 2) return false;
+    if (blocks_out_ > kBlockCredit / 2 || block_bytes_out_ > limit_bytes / 2) return false;
     read_paused_ = false;
   }
-  if (blocks_out_ < credit) return true;
+  if (blocks_out_ < kBlockCredit && block_bytes_out_ < limit_bytes) return true;
   read_paused_ = true;
   return false;
 }

@@ -24,7 +24,11 @@ class FlowDecisions {
   void OnConnected() { connected_ = true; }
   // `error`: an errno. The dial failed and no other destination is left.
   void OnDialFailed(int error);
-  void OnBlockRead() { ++blocks_out_; }
+  // A block of this capacity is on its way to the guest.
+  void OnBlockRead(uint32_t bytes = kBigBlockBytes) {
+    ++blocks_out_;
+    block_bytes_out_ += bytes;
+  }
   void OnHostEof() { host_eof_ = true; }
   // The connection broke (ECONNRESET, EPIPE, ETIMEDOUT, …).
   void OnHostError(int error);
@@ -38,12 +42,20 @@ class FlowDecisions {
   void OnGuestFin() { guest_fin_ = true; }
   void OnClose() { stack_closed_ = guest_fin_ = true; }
   void OnAbort() { stack_closed_ = aborted_ = true; }
-  void OnBlockReturned() { --blocks_out_; }
+  void OnBlockReturned(uint32_t bytes = kBigBlockBytes) {
+    --blocks_out_;
+    block_bytes_out_ -= bytes;
+  }
 
   // ---- Decisions.
-  // The host socket may be read: fewer than `credit` blocks are out. Stops there and
-  // goes on at half, so that a slow guest costs one wake per half window.
-  [[nodiscard]] bool MayRead(uint32_t credit = kBlockCredit);
+  // The host socket may be read: fewer than kBlockCredit blocks are out and fewer than
+  // `limit_bytes` (one block is always allowed). Stops there and goes on at half, so
+  // that a slow guest costs one wake per half window.
+  [[nodiscard]] bool MayRead(uint64_t limit_bytes = uint64_t{kBlockCredit} * kBigBlockBytes);
+  // The next block may be a big one.
+  [[nodiscard]] bool BigBlockFits(uint64_t limit_bytes) const {
+    return block_bytes_out_ + kBigBlockBytes <= limit_bytes;
+  }
   // Not reading, but an error of the socket must still be noticed.
   [[nodiscard]] bool MustWatchErrors() const { return connected_ && !broken_ && !stack_closed_; }
   [[nodiscard]] bool MayWrite() const {
@@ -75,6 +87,7 @@ class FlowDecisions {
 
  private:
   uint64_t unwritten_bytes_ = 0;
+  uint64_t block_bytes_out_ = 0;
   uint32_t blocks_out_ = 0;
   int error_ = 0;
   bool connected_ = false;

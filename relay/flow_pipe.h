@@ -73,6 +73,11 @@ struct ToGuestMessage {
   ToGuest kind = ToGuest::kConnected;
 };
 
+// Capacities of blocks. A big one holds the largest super-segment to the guest
+// (stack/tcpip), a small one what an interactive protocol says at a time.
+inline constexpr uint32_t kSmallBlockBytes = 1'024;
+inline constexpr uint32_t kBigBlockBytes = 65'496;
+
 // Where a flow leads: tried in order, the next one only if the one before was
 // refused.
 struct OpenRequest {

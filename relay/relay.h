@@ -54,7 +54,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   [[nodiscard]] ReadyRing& to_relay() { return to_relay_; }
   [[nodiscard]] ReadyRing& to_stack() { return to_stack_; }
   [[nodiscard]] Doorbell& doorbell() { return doorbell_; }
-  // After Shutdown, any one thread; before, the relay's thread (but under_pressure).
+  // After Shutdown, any one thread; before, the relay's thread.
   [[nodiscard]] BlockPool& blocks() { return blocks_; }
 
   // For tasks.

@@ -188,8 +188,8 @@ void TcpTask::Serve() {
   }
   for (Block* block = pipe_->returned.TakeAll(); block != nullptr;) {
     Block* next = block->next;
+    decisions_.OnBlockReturned(block->capacity);
     relay_->blocks().Give(block);
-    decisions_.OnBlockReturned();
     block = next;
   }
   Act();
@@ -221,7 +221,7 @@ void TcpTask::Act() {
   }
 }
 
-bool TcpTask::MayRead() { return decisions_.MayRead(relay_->blocks().credit()); }
+bool TcpTask::MayRead() { return decisions_.MayRead(relay_->blocks().flow_limit_bytes()); }
 
 void TcpTask::ReadAgain() {
   needs_block_ = false;
@@ -231,7 +231,7 @@ void TcpTask::ReadAgain() {
 // `first_bytes` of the socket's bytes are in first_.
 void TcpTask::ReadBlocks(size_t first_bytes) {
   const bool more_likely = first_bytes == first_.size();
-  Block* block = more_likely ? relay_->blocks().TakeBig() : relay_->blocks().TakeSmall();
+  Block* block = more_likely ? TakeBlock() : relay_->blocks().TakeSmall();
   if (block == nullptr) block = relay_->blocks().TakeSmall();
   if (block == nullptr) {
     // The pool is empty and these bytes must not be lost: a small block beyond the
@@ -249,9 +249,9 @@ void TcpTask::ReadBlocks(size_t first_bytes) {
 
 void TcpTask::ReadBurst() {
   for (size_t i = 0; i < kReadBurstBlocks && more_likely_ && MayRead(); ++i) {
-    Block* block = relay_->blocks().TakeBig();
+    Block* block = TakeBlock();
     if (block == nullptr) {
-      more_likely_ = false;  // on with small blocks
+      more_likely_ = false;  // the next first bytes will wait for the pool
       break;
     }
     more_likely_ = ReadInto(*block);
@@ -262,6 +262,11 @@ void TcpTask::ReadBurst() {
     }
   }
   relay_->TellStack(*pipe_);
+}
+
+Block* TcpTask::TakeBlock() {
+  BlockPool& pool = relay_->blocks();
+  return decisions_.BigBlockFits(pool.flow_limit_bytes()) ? pool.TakeBig() : pool.TakeSmall();
 }
 
 bool TcpTask::ReadInto(Block& block) {
@@ -277,7 +282,7 @@ bool TcpTask::ReadInto(Block& block) {
 }
 
 void TcpTask::Deliver(Block* block) {
-  decisions_.OnBlockRead();
+  decisions_.OnBlockRead(block->capacity);
   pipe_->PushToGuest({.block = block, .value = block->length, .kind = ToGuest::kData});
 }
 

@@ -59,6 +59,8 @@ class TcpTask final : public std::enable_shared_from_this<TcpTask> {
   [[nodiscard]] bool MayRead();
   void ReadBlocks(size_t first_bytes);
   void ReadBurst();
+  // A big one if the flow's share allows it; nullptr if the pool is empty.
+  [[nodiscard]] Block* TakeBlock();
   // Reads into `block` behind what it holds; false if nothing more is to be read.
   [[nodiscard]] bool ReadInto(Block& block);
   void Deliver(Block* block);

@@ -67,6 +67,7 @@ struct Flow {
   bool host_reset = false;
   bool fin_to_guest = false;
   bool abort = false;  // closing: by kAbort, not kClose
+  bool close_told = false;  // closing: the relay was told
   uint8_t keepalives_unanswered = 0;
   uint32_t tick_slot = 0;   // index on that list
   uint32_t negotiated_mss = 0;

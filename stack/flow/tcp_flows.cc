@@ -163,7 +163,9 @@ void TcpFlows::TakeMessages(Flow& flow) {
         break;
       case ToGuest::kData: {
         if (flow.state == FlowState::kClosing) {
-          ReturnBlock(flow, message.block);
+          // No frame refers to it: back at once, before the slot can be the next flow's.
+          flow.pipe.returned.Push(message.block);
+          TellRelay(flow);
           break;
         }
         Block* block = message.block;
@@ -209,16 +211,17 @@ void TcpFlows::TakeBackChunks(Flow& flow) {
   GrowWindow(flow);
 }
 
-// A flow's window doubles each time a whole window went through, as long as the sum
-// of all windows stays within three quarters of the budget: the rest is for new
-// flows.
+// A flow's window doubles each time a whole window went through, up to half of what is
+// free below three quarters of the budget: so flows that stall later leave room for
+// others, and the last quarter is for new flows.
 void TcpFlows::GrowWindow(Flow& flow) {
   if (!flow.pcb.alive()) return;
   const uint32_t window = flow.window_bytes;
   if (flow.drained_since_growth < window || window >= kWindowBytesMax) return;
   flow.drained_since_growth = 0;
   const uint32_t wider = std::min(window * 2, kWindowBytesMax);
-  if (windows_bytes_ + (wider - window) > config_.buffer_bytes_max / 4 * 3) return;
+  const uint64_t shared = config_.buffer_bytes_max / 4 * 3;
+  if (windows_bytes_ >= shared || wider > (shared - windows_bytes_) / 2) return;
   windows_bytes_ += wider - window;
   flow.window_bytes = wider;
   engine_.GrowWindow(flow.pcb, wider);
@@ -266,7 +269,10 @@ void TcpFlows::PassToRelay(Flow& flow) {
       told = true;
     }
   }
-  if (!told) return;
+  if (told) TellRelay(flow);
+}
+
+void TcpFlows::TellRelay(Flow& flow) {
   MarkReady(flow.pipe.ready_for_relay, relays_[flow.relay_index]->to_relay(), flow.pipe);
   relay_to_ring_[flow.relay_index] = true;
 }
@@ -427,14 +433,13 @@ void TcpFlows::AfterFlush() {
   if (!batch_.empty()) return;
   for (auto [flow, block] : acknowledged_) {
     flow->pipe.returned.Push(block);
-    MarkReady(flow->pipe.ready_for_relay, relays_[flow->relay_index]->to_relay(), flow->pipe);
-    relay_to_ring_[flow->relay_index] = true;
+    TellRelay(*flow);
   }
   acknowledged_.clear();
   for (Flow* flow : closing_) {
     flow->pipe.PushToHost({.kind = flow->abort ? ToHost::kAbort : ToHost::kClose});
-    MarkReady(flow->pipe.ready_for_relay, relays_[flow->relay_index]->to_relay(), flow->pipe);
-    relay_to_ring_[flow->relay_index] = true;
+    flow->close_told = true;
+    TellRelay(*flow);
   }
   closing_.clear();
   counters_.buffer_bytes_to_host.Set(buffers_.bytes_out() - slot_bytes_);

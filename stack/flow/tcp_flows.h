@@ -88,6 +88,8 @@ class TcpFlows final : private SegmentSink {
   void EndIfOver(Flow& flow);
   void UpdateTicking(Flow& flow);
   void ReturnBlock(Flow& flow, Block* block);
+  // The pipe has something for the relay.
+  void TellRelay(Flow& flow);
   // Ends the flow: `abort` resets the host socket. The PCB must be gone.
   void Close(Flow& flow, FlowEnd end, bool abort);
   void Free(Flow& flow);
@@ -115,7 +117,6 @@ class TcpFlows final : private SegmentSink {
   [[nodiscard]] bool NoteWaiting(Flow& flow);
   void OnDeadline(Flow& flow);
   void RunTick();
-  void EvictLongestStalled();
   void Reset(Flow& flow, Counter& counter, FlowEnd end);
 
   const Config& config_;
@@ -138,7 +139,6 @@ class TcpFlows final : private SegmentSink {
   std::vector<Pcb*> ticking_;  // with their flows in ticking_flows_, same index
   std::vector<Flow*> ticking_flows_;
   Time next_tick_ = kNever;
-  Time next_eviction_ = kNever;
 
   // Blocks acknowledged and flows closed while frames wait in the batch.
   std::vector<std::pair<Flow*, Block*>> acknowledged_;

@@ -42,6 +42,12 @@ bool TcpFlows::Segment(Packet& packet, GuestBuffer& slot) {
   const TcpTuple tuple{.guest = {packet.source, packet.source_port},
                        .destination = {packet.destination, packet.destination_port}};
   Flow* flow = table_.Find(tuple);
+  if (flow != nullptr && flow->state != FlowState::kDialing && !flow->pcb.alive()) {
+    // It ended in this pass or waits for the relay: its tuple is free already.
+    Serve(*flow);
+    table_.Unlist(*flow);
+    flow = nullptr;
+  }
   const bool is_syn = (packet.tcp.flags & (kTcpSyn | kTcpAck | kTcpRst)) == kTcpSyn;
   if (flow == nullptr) {
     if (const TimeWaitState* state = time_wait_.Find(tuple, now_)) {
@@ -95,7 +101,6 @@ bool TcpFlows::Segment(Packet& packet, GuestBuffer& slot) {
   const bool kept = buffer == &slot && may_be_kept;
   if (kept) slot.is_slot = false;
   MakeReady(*flow);
-  // A PCB that is gone (finished, and waiting for the relay) lets go of the buffer.
   engine_.Receive(flow->pcb, *buffer, segment);
   return kept;
 }
@@ -128,7 +133,7 @@ void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple) {
   flow->pcb.Clear();
   flow->end = FlowEnd::kNone;
   flow->fin_to_relay = flow->host_eof = flow->host_reset = flow->fin_to_guest = flow->abort =
-      flow->waiting = false;
+      flow->close_told = flow->waiting = false;
   flow->keepalives_unanswered = 0;
   flow->bytes_at_relay = flow->drained_since_growth = 0;
   flow->unwritten_offset = flow->acknowledged_offset = 0;
@@ -137,16 +142,13 @@ void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple) {
   flow->negotiated_mss = MssFor(tuple.guest.address, packet.tcp.mss);
   flow->syn = Hold(packet);
   SetState(*flow, FlowState::kDialing);
-  // One block makes one segment.
+  // One block makes one segment, or a whole number of them.
   const bool v4 = packet.source.is_v4();
-  const bool super = v4 ? capabilities_.tcp4_gso_to_guest : capabilities_.tcp6_gso_to_guest;
   const uint32_t segment_max = v4 ? kSuperSegmentBytesIpv4 : kSuperSegmentBytesIpv6;
-  request.block_bytes = super ? segment_max / flow->negotiated_mss * flow->negotiated_mss
-                              : 65'160 / flow->negotiated_mss * flow->negotiated_mss;
+  request.block_bytes = segment_max / flow->negotiated_mss * flow->negotiated_mss;
   flow->pipe.open = std::make_unique<OpenRequest>(request);
   flow->pipe.PushToHost({.kind = ToHost::kOpen});
-  MarkReady(flow->pipe.ready_for_relay, relays_[flow->relay_index]->to_relay(), flow->pipe);
-  relay_to_ring_[flow->relay_index] = true;
+  TellRelay(*flow);
   SetDeadline(*flow);
 }
 

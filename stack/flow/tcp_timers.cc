@@ -5,45 +5,13 @@
 #include "stack/flow/tcp_flows.h"
 
 namespace penstock {
-namespace {
-
-// Looking for the longest-stalled flow visits them all: not more often than this.
-constexpr Duration kEvictionInterval = std::chrono::milliseconds(100);
-// A guest that has taken something within this time is only slow.
-constexpr Duration kEvictionPatience = std::chrono::seconds(10);
-
-}  // namespace
 
 void TcpFlows::RunTimers() {
   if (next_tick_ <= now_) RunTick();
   while (Flow* flow = deadlines_.TakeDue(now_)) OnDeadline(*flow);
-  if (next_eviction_ <= now_) EvictLongestStalled();
-  const bool pressure = std::any_of(relays_.begin(), relays_.end(), [](Relay* relay) {
-    return relay->blocks().under_pressure();
-  });
-  if (!pressure) {
-    next_eviction_ = kNever;
-  } else if (next_eviction_ == kNever) {
-    next_eviction_ = now_ + kEvictionInterval;
-  }
 }
 
-Time TcpFlows::NextDeadline() {
-  return std::min({next_tick_, deadlines_.next(), next_eviction_});
-}
-
-// Over half of the budget for the host's bytes: the flow whose guest has taken nothing
-// for longest goes, one at a time, so that what others need comes free.
-void TcpFlows::EvictLongestStalled() {
-  next_eviction_ = now_ + kEvictionInterval;
-  Flow* longest = nullptr;
-  table_.ForEach([&](Flow& flow) {
-    if (flow.state != FlowState::kOpen || flow.block_bytes == 0 || !flow.waiting) return;
-    if (longest == nullptr || flow.last_progress < longest->last_progress) longest = &flow;
-  });
-  if (longest == nullptr || now_ - longest->last_progress < kEvictionPatience) return;
-  Reset(*longest, counters_.flows_over_budget, FlowEnd::kStalled);
-}
+Time TcpFlows::NextDeadline() { return std::min(next_tick_, deadlines_.next()); }
 
 void TcpFlows::RunTick() {
   engine_.Tick(ticking_);
@@ -124,9 +92,11 @@ void TcpFlows::OnDeadline(Flow& flow) {
       return Reset(flow, counters_.flows_handshake_timeout, FlowEnd::kHandshakeTimeout);
     case FlowState::kClosing:
       flow.abort = true;
-      closing_.push_back(&flow);
       counters_.flows_stalled_timeout.Add(1);
-      return;
+      if (!flow.close_told) return;  // AfterFlush will say it
+      // May cross the relay's last word, which takes it for nothing.
+      flow.pipe.PushToHost({.kind = ToHost::kAbort});
+      return TellRelay(flow);
     case FlowState::kOpen:
       break;
   }
