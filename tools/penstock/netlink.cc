@@ -6,10 +6,12 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <optional>
@@ -171,6 +173,63 @@ void SetIpv6Behaviour(const InterfaceSettings& settings) {
   Set(folder + "accept_dad", "0");
 }
 
+// The kernel installs the local route of a new IPv6 address from a work queue, and drops
+// what arrives for the address before that: an answer to the command's first packet
+// would be lost for a second. Watches from before the address is added.
+class LocalRouteWatch final {
+ public:
+  LocalRouteWatch()
+      : netlink_(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE)) {
+    sockaddr_nl groups{};
+    groups.nl_family = AF_NETLINK;
+    groups.nl_groups = RTMGRP_IPV6_ROUTE;
+    watching_ = netlink_.valid() &&
+                bind(netlink_.get(), reinterpret_cast<sockaddr*>(&groups), sizeof groups) == 0;
+  }
+
+  // Without the route after two seconds things go on: it is seen at once or late, and
+  // all that late costs is a retry.
+  void Wait(const IpAddress& address) const {
+    const Time deadline = Clock::now() + std::chrono::seconds(2);
+    while (watching_ && !Arrived(address)) {
+      const auto left =
+          std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
+      pollfd watched{.fd = netlink_.get(), .events = POLLIN, .revents = 0};
+      if (left.count() <= 0 || poll(&watched, 1, static_cast<int>(left.count()) + 1) == 0) return;
+    }
+  }
+
+ private:
+  // Reads what there is; true if the route was in it.
+  [[nodiscard]] bool Arrived(const IpAddress& address) const {
+    alignas(nlmsghdr) std::array<uint8_t, 8192> bytes;
+    for (ssize_t got; (got = recv(netlink_.get(), bytes.data(), bytes.size(), 0)) > 0;) {
+      auto left = static_cast<size_t>(got);
+      for (auto* message = reinterpret_cast<nlmsghdr*>(bytes.data()); NLMSG_OK(message, left);
+           message = NLMSG_NEXT(message, left)) {
+        if (message->nlmsg_type == RTM_NEWROUTE && IsLocalRoute(*message, address)) return true;
+      }
+    }
+    return false;
+  }
+
+  [[nodiscard]] static bool IsLocalRoute(nlmsghdr& message, const IpAddress& address) {
+    auto* route = static_cast<rtmsg*>(NLMSG_DATA(&message));
+    if (route->rtm_type != RTN_LOCAL || route->rtm_dst_len != 128) return false;
+    auto left = RTM_PAYLOAD(&message);
+    for (rtattr* attribute = RTM_RTA(route); RTA_OK(attribute, left);
+         attribute = RTA_NEXT(attribute, left)) {
+      if (attribute->rta_type == RTA_DST && RTA_PAYLOAD(attribute) == 16) {
+        return std::memcmp(RTA_DATA(attribute), address.bytes.data(), 16) == 0;
+      }
+    }
+    return false;
+  }
+
+  const Descriptor netlink_;
+  bool watching_ = false;
+};
+
 }  // namespace
 
 absl::Status ConfigureNamespace(const InterfaceSettings& settings) {
@@ -184,12 +243,14 @@ absl::Status ConfigureNamespace(const InterfaceSettings& settings) {
   if (absl::Status up = BringUp(netlink.get(), settings.name, settings.mtu); !up.ok()) return up;
   for (const FamilyConfig* family : {&settings.ipv4, &settings.ipv6}) {
     if (!family->enabled) continue;
+    const LocalRouteWatch watch;
     if (absl::Status added = AddAddress(netlink.get(), *index, *family); !added.ok()) {
       return added;
     }
     if (absl::Status added = AddDefaultRoute(netlink.get(), *index, *family); !added.ok()) {
       return added;
     }
+    if (family->guest.is_v6()) watch.Wait(family->guest);
   }
   return absl::OkStatus();
 }
