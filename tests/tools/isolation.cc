@@ -20,8 +20,14 @@
 #include <stdexcept>
 #include <string>
 
+#include "tools/penstock/namespaces.h"
+
 namespace penstock::tool {
 namespace {
+
+// Not somebody who is root only of a user namespace that the tests made.
+const bool kStartedByRoot = geteuid() == 0;
+constexpr uid_t kNobody = 65534;
 
 void Check(bool succeeded, const std::string& what) {
   if (!succeeded) throw std::runtime_error(what + ": " + std::strerror(errno));
@@ -54,12 +60,6 @@ void CoverByTmpfs(const char* folder) {
   Check(mount("tmpfs", folder, "tmpfs", 0, "mode=755") == 0, std::string("tmpfs on ") + folder);
 }
 
-void DropRoot() {
-  Check(setgroups(0, nullptr) == 0, "setgroups");
-  Check(setresgid(kOrdinaryUser, kOrdinaryUser, kOrdinaryUser) == 0, "setresgid");
-  Check(setresuid(kOrdinaryUser, kOrdinaryUser, kOrdinaryUser) == 0, "setresuid");
-}
-
 void MakeTunDevice(mode_t mode) {
   Unshare(CLONE_NEWNS);
   CoverByTmpfs("/dev/net");
@@ -72,7 +72,7 @@ void MakeTunDevice(mode_t mode) {
 void UnshareUserNamespaceKeepingUsers() {
   int ready[2];
   Check(pipe(ready) == 0, "pipe");
-  const pid_t outside = fork();
+  const pid_t outside = ForkInto(0);
   Check(outside >= 0, "fork");
   if (outside == 0) {
     char go;
@@ -97,6 +97,15 @@ void UnshareUserNamespaceKeepingUsers() {
 
 }  // namespace
 
+uid_t OrdinaryUser() { return kStartedByRoot ? kNobody : geteuid(); }
+
+void DropRoot() {
+  if (!kStartedByRoot) return;
+  Check(setgroups(0, nullptr) == 0, "setgroups");
+  Check(setresgid(kNobody, kNobody, kNobody) == 0, "setresgid");
+  Check(setresuid(kNobody, kNobody, kNobody) == 0, "setresuid");
+}
+
 void EnterOwnNamespaces() {
   Unshare(CLONE_NEWNET | CLONE_NEWNS);
   const int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -109,7 +118,7 @@ void EnterOwnNamespaces() {
 
 void InOwnNamespaces(const std::function<void()>& body) {
   std::fflush(nullptr);
-  const pid_t child = fork();
+  const pid_t child = ForkInto(0);
   ASSERT_GE(child, 0);
   if (child == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -129,7 +138,7 @@ void InOwnNamespaces(const std::function<void()>& body) {
 }
 
 void BecomeOrdinaryUser() {
-  if (geteuid() != 0) return;
+  if (!kStartedByRoot) return;
   MakeTunDevice(0666);
   DropRoot();
 }
@@ -145,14 +154,13 @@ void RemoveTunDevice() {
 }
 
 void ForbidUserNamespaces() {
-  const bool root = geteuid() == 0;
-  if (root) {
+  if (kStartedByRoot) {
     UnshareUserNamespaceKeepingUsers();
   } else {
     Unshare(CLONE_NEWNET);
   }
   Write("/proc/sys/user/max_user_namespaces", "0");
-  if (root) DropRoot();
+  DropRoot();
 }
 
 void ReplaceEtc(const char* target) {

@@ -13,7 +13,8 @@
 
 namespace penstock::tool {
 
-inline constexpr uid_t kOrdinaryUser = 65534;
+// Who an ordinary user is: one that root becomes, or whoever runs the tests.
+[[nodiscard]] uid_t OrdinaryUser();
 
 // New network and mount namespaces, `lo` up; an ordinary user becomes root of a new
 // user namespace.
@@ -23,12 +24,15 @@ void EnterOwnNamespaces();
 // the test if an expectation in it failed or something was thrown.
 void InOwnNamespaces(const std::function<void()>& body);
 
-// Root becomes kOrdinaryUser, without privileges and groups, with a /dev/net/tun that
+// Root becomes OrdinaryUser(), without privileges and groups, with a /dev/net/tun that
 // everybody may open, as most systems have it. An ordinary user stays as they are.
 void BecomeOrdinaryUser();
 
 // The same, but only root may open /dev/net/tun. For root only.
 void BecomeOrdinaryUserWithoutTun();
+
+// Root becomes OrdinaryUser(), and nothing else changes.
+void DropRoot();
 
 // No /dev/net/tun.
 void RemoveTunDevice();

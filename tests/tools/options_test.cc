@@ -43,8 +43,7 @@ TEST_P(WrongOptions, AreOneSentenceAndStatusTwo) {
 INSTANTIATE_TEST_SUITE_P(
     All, WrongOptions,
     testing::Values(
-        WrongCase{"NoCommand", {}, "penstock run"},
-        WrongCase{"UnknownCommand", {"fly"}, "fly"},
+        WrongCase{"NoCommand", {}, "penstock run"}, WrongCase{"UnknownCommand", {"fly"}, "fly"},
         WrongCase{"UnknownOption", {"run", "--fast", "--", "true"}, "--fast"},
         WrongCase{"RunNothing", {"run"}, "COMMAND"},
         WrongCase{"RunNothingAfterDashes", {"run", "--"}, "COMMAND"},
@@ -57,21 +56,27 @@ INSTANTIATE_TEST_SUITE_P(
         WrongCase{"Threads", {"run", "--relay-threads", "65", "--", "true"}, "--relay-threads"},
         WrongCase{"ThreadsText", {"run", "--relay-threads", "some", "--", "true"}, "some"},
         WrongCase{"Impair", {"run", "--impair", "drop=101%", "--", "true"}, "--impair"},
-        WrongCase{"GuestWithoutLength", {"run", "--guest-ip4", "10.1.1.1", "--", "true"},
+        WrongCase{
+            "GuestWithoutLength", {"run", "--guest-ip4", "10.1.1.1", "--", "true"}, "--guest-ip4"},
+        WrongCase{"GuestOfOtherFamily",
+                  {"run", "--guest-ip4", "fd00::9/64", "--", "true"},
                   "--guest-ip4"},
-        WrongCase{"GuestOfOtherFamily", {"run", "--guest-ip4", "fd00::9/64", "--", "true"},
-                  "--guest-ip4"},
-        WrongCase{"GatewayNoAddress", {"run", "--gateway-ip6", "here", "--", "true"},
-                  "--gateway-ip6"},
-        WrongCase{"DialTimeoutZero", {"run", "--dial-timeout", "0", "--", "true"},
-                  "--dial-timeout"},
-        WrongCase{"DialTimeoutNan", {"run", "--dial-timeout", "nan", "--", "true"},
-                  "--dial-timeout"},
-        WrongCase{"KeepaliveNegative", {"run", "--keepalive-idle", "-1", "--", "true"},
+        WrongCase{
+            "GatewayNoAddress", {"run", "--gateway-ip6", "here", "--", "true"}, "--gateway-ip6"},
+        WrongCase{
+            "DialTimeoutZero", {"run", "--dial-timeout", "0", "--", "true"}, "--dial-timeout"},
+        WrongCase{
+            "DialTimeoutNan", {"run", "--dial-timeout", "nan", "--", "true"}, "--dial-timeout"},
+        WrongCase{"KeepaliveNegative",
+                  {"run", "--keepalive-idle", "-1", "--", "true"},
                   "--keepalive-idle"},
-        WrongCase{"BufferLimit", {"run", "--buffer-limit", "1parsec", "--", "true"},
-                  "--buffer-limit"},
-        WrongCase{"StatsFolder", {"run", "--stats-file", "/no/such/folder/s", "--", "true"},
+        WrongCase{
+            "BufferLimit", {"run", "--buffer-limit", "1parsec", "--", "true"}, "--buffer-limit"},
+        WrongCase{
+            "BufferLimitSmall", {"run", "--buffer-limit", "4KiB", "--", "true"}, "--buffer-limit"},
+        WrongCase{"FlowLimitZero", {"run", "--flow-limit", "0", "--", "true"}, "--flow-limit"},
+        WrongCase{"StatsFolder",
+                  {"run", "--stats-file", "/no/such/folder/s", "--", "true"},
                   "--stats-file"},
         WrongCase{"AttachNowhere", {"attach"}, "--netns"},
         WrongCase{"AttachTwice", {"attach", "--netns", "/x", "--pid", "1"}, "--pid"},
@@ -105,12 +110,38 @@ TEST(Options, TheCommandKeepsItsOptionsAndFurtherDashes) {
 }
 
 TEST(Options, SetTheConfiguration) {
-  const auto options = ParseOptions(
-      {"attach", "--pid", "1", "--mtu", "9000", "--guest-ip4", "192.168.7.9/28", "--gateway-ip4",
-       "192.168.7.1", "--dns-ip4", "192.168.7.2", "--guest-ip6", "fd07::9/80", "--gateway-ip6",
-       "fd07::1", "--dns-ip6", "fd07::2", "--host-loopback", "--relay-threads", "3",
-       "--flow-limit", "5000", "--buffer-limit", "64MiB", "--dial-timeout", "2.5",
-       "--keepalive-idle", "60", "--no-offload", "--no-configure", "--impair", "delay=10ms"});
+  const auto options = ParseOptions({"attach",
+                                     "--pid",
+                                     "1",
+                                     "--mtu",
+                                     "9000",
+                                     "--guest-ip4",
+                                     "192.168.7.9/28",
+                                     "--gateway-ip4",
+                                     "192.168.7.1",
+                                     "--dns-ip4",
+                                     "192.168.7.2",
+                                     "--guest-ip6",
+                                     "fd07::9/80",
+                                     "--gateway-ip6",
+                                     "fd07::1",
+                                     "--dns-ip6",
+                                     "fd07::2",
+                                     "--host-loopback",
+                                     "--relay-threads",
+                                     "3",
+                                     "--flow-limit",
+                                     "5000",
+                                     "--buffer-limit",
+                                     "64MiB",
+                                     "--dial-timeout",
+                                     "2.5",
+                                     "--keepalive-idle",
+                                     "60",
+                                     "--no-offload",
+                                     "--no-configure",
+                                     "--impair",
+                                     "delay=10ms"});
   ASSERT_TRUE(options.ok()) << options.status();
   const auto& attach = std::get<AttachOptions>(*options);
   const Config& config = attach.common.config;

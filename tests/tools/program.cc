@@ -20,6 +20,8 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "tools/penstock/namespaces.h"
+
 namespace penstock::tool {
 namespace {
 
@@ -66,7 +68,7 @@ Program::Program(const std::vector<std::string>& words, std::function<void()> se
   if (program < 0 || pipe2(output, O_CLOEXEC) != 0 || pipe2(errors, O_CLOEXEC) != 0) {
     throw std::runtime_error("cannot start " + words[0]);
   }
-  pid_ = fork();
+  pid_ = ForkInto(0);
   if (pid_ == 0) {
     dup2(output[1], STDOUT_FILENO);
     dup2(errors[1], STDERR_FILENO);
@@ -162,9 +164,7 @@ TemporaryFolder::~TemporaryFolder() {
   std::filesystem::remove_all(path_, ignored);
 }
 
-std::string TemporaryFolder::operator/(const std::string& name) const {
-  return path_ + "/" + name;
-}
+std::string TemporaryFolder::operator/(const std::string& name) const { return path_ + "/" + name; }
 
 std::string TemporaryFolder::AwaitMovedFile(const std::string& name) {
   alignas(inotify_event) std::array<char, 4096> events;

@@ -49,10 +49,10 @@ class Descriptor final {
 
 struct Request {
   std::string method;
-  std::string name;           // a plain file name
+  std::string name;  // a plain file name
   uint64_t content_length = 0;
   bool expects_continue = false;
-  std::string body_start;     // bytes of the body that came with the head
+  std::string body_start;  // bytes of the body that came with the head
 };
 
 bool SendAll(int to, std::string_view bytes) {
@@ -65,8 +65,8 @@ bool SendAll(int to, std::string_view bytes) {
 }
 
 void Answer(int socket, std::string_view status) {
-  SendAll(socket, "HTTP/1.1 " + std::string(status) +
-                      "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+  SendAll(socket,
+          "HTTP/1.1 " + std::string(status) + "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
 }
 
 // The value of a header field, found without regard to case.
@@ -113,7 +113,7 @@ std::optional<Request> ReadRequest(int socket) {
 
 void SendFile(int socket, const std::string& path) {
   Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  struct stat status{};
+  struct stat status {};
   if (!file.valid() || fstat(file.get(), &status) != 0) return Answer(socket, "404 Not Found");
   SendAll(socket, "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(status.st_size) +
                       "\r\nConnection: close\r\n\r\n");

@@ -156,7 +156,8 @@ int Main(int count, char** values) {
   app.add_option("--udp", options.udp_ports, "UDP port; 0: any free one; may be repeated")
       ->type_name("PORT");
   app.add_option("--bind", options.addresses, "Only this address; may be repeated")
-      ->type_name("ADDRESS")->check([](const std::string& text) -> std::string {
+      ->type_name("ADDRESS")
+      ->check([](const std::string& text) -> std::string {
         error_code error;
         asio::ip::make_address(text, error);
         return error ? "\"" + text + "\" is no IP address" : "";

@@ -62,8 +62,7 @@ absl::Status Furnish(const AttachOptions& options, const Target& target, int cha
   const absl::StatusOr<std::unique_ptr<Link>> tap = OpenTap(TapFor(options.common, options.tap));
   if (!tap.ok()) return tap.status();
   if (!options.no_configure) {
-    const absl::Status configured =
-        ConfigureNamespace(InterfaceFor(options.common, options.tap));
+    const absl::Status configured = ConfigureNamespace(InterfaceFor(options.common, options.tap));
     if (!configured.ok()) return configured;
   }
   return SendTap(channel, (*tap)->descriptor());
@@ -72,7 +71,7 @@ absl::Status Furnish(const AttachOptions& options, const Target& target, int cha
 absl::StatusOr<Descriptor> MakeTap(const AttachOptions& options, const Target& target) {
   absl::StatusOr<Channel> channel = OpenChannel();
   if (!channel.ok()) return channel.status();
-  const pid_t child = fork();
+  const pid_t child = ForkInto(0);
   if (child < 0) return ErrnoStatus("cannot start a process", errno);
   if (child == 0) {
     const absl::Status done = Furnish(options, target, channel->child.get());
@@ -89,9 +88,7 @@ absl::StatusOr<Descriptor> MakeTap(const AttachOptions& options, const Target& t
 class AttachSupervisor final : public Supervisor {
  public:
   AttachSupervisor(const AttachOptions& options, Lifetime& lifetime)
-      : options_(options),
-        lifetime_(lifetime),
-        ready_(options.ready_descriptor.value_or(-1)) {}
+      : options_(options), lifetime_(lifetime), ready_(options.ready_descriptor.value_or(-1)) {}
 
   absl::Status OnStart(Stack&) override {
     if (ready_.valid() && write(ready_.get(), "1", 1) != 1) {

@@ -84,8 +84,9 @@ absl::StatusOr<Descriptor> ReceiveTap(int channel) {
   const cmsghdr* control = CMSG_FIRSTHDR(&message);
   if (control == nullptr || control->cmsg_type != SCM_RIGHTS ||
       control->cmsg_len != CMSG_LEN(sizeof(int))) {
-    return absl::ResourceExhaustedError("no descriptor is free for the tap: raise the limit on "
-                                        "open files (ulimit -n)");
+    return absl::ResourceExhaustedError(
+        "no descriptor is free for the tap: raise the limit on "
+        "open files (ulimit -n)");
   }
   int tap;
   std::memcpy(&tap, CMSG_DATA(control), sizeof tap);

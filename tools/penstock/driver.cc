@@ -55,38 +55,40 @@ class AsioSupervision final {
         supervisor_(supervisor),
         descriptor_(io, supervisor.descriptor()),
         timer_(io) {
-    AwaitDescriptor();
-    AwaitDeadline();
+    driver_.OnLinkEnd([this] { End(); });
+    Attend();
   }
   AsioSupervision(const AsioSupervision&) = delete;
   AsioSupervision& operator=(const AsioSupervision&) = delete;
   ~AsioSupervision() { descriptor_.release(); }  // the supervisor owns it
 
  private:
-  void AwaitDescriptor() {
+  // Arms first and asks the supervisor then: arming looks at the descriptor, and what
+  // is behind it may be seen only once (the mount table tells of a change to the first
+  // who looks).
+  void Attend() {
     descriptor_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
                            [this](const boost::system::error_code& error) {
-                             if (error || !Step()) return;
-                             AwaitDescriptor();
-                             AwaitDeadline();
+                             if (!error) Attend();
                            });
+    Step();
   }
 
-  void AwaitDeadline() {
-    if (supervisor_.deadline() == kNever) return;
-    timer_.expires_at(supervisor_.deadline());
-    timer_.async_wait([this](const boost::system::error_code& error) {
-      if (error || !Step()) return;
-      AwaitDeadline();
-    });
+  void Step() {
+    if (!supervisor_.OnEvent(Clock::now(), driver_.stack())) {
+      End();
+    } else if (supervisor_.deadline() != kNever) {
+      timer_.expires_at(supervisor_.deadline());  // cancels an earlier wait
+      timer_.async_wait([this](const boost::system::error_code& error) {
+        if (!error) Step();
+      });
+    }
   }
 
-  bool Step() {
-    if (supervisor_.OnEvent(Clock::now(), driver_.stack())) return true;
+  void End() {
     descriptor_.cancel();
     timer_.cancel();
     driver_.Stop();
-    return false;
   }
 
   AsioDriver& driver_;
@@ -108,9 +110,8 @@ absl::Status DriveByAsio(Config config, std::unique_ptr<Link> link, Supervisor& 
 }  // namespace
 
 absl::Status Drive(Config config, std::unique_ptr<Link> link, Supervisor& supervisor) {
-  return config.relay_threads == 0
-             ? DriveByAsio(std::move(config), std::move(link), supervisor)
-             : DriveByPoll(std::move(config), std::move(link), supervisor);
+  return config.relay_threads == 0 ? DriveByAsio(std::move(config), std::move(link), supervisor)
+                                   : DriveByPoll(std::move(config), std::move(link), supervisor);
 }
 
 }  // namespace penstock::tool

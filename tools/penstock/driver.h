@@ -30,8 +30,7 @@ class Supervisor {
 
 // Creates the stack and drives it until the supervisor ends it (OK), something
 // fails, or the link ends.
-[[nodiscard]] absl::Status Drive(Config config, std::unique_ptr<Link> link,
-                                 Supervisor& supervisor);
+[[nodiscard]] absl::Status Drive(Config config, std::unique_ptr<Link> link, Supervisor& supervisor);
 
 }  // namespace penstock::tool
 

@@ -34,7 +34,7 @@ std::string FolderOf(const std::string& path) {
 SignalMask::SignalMask() {
   sigemptyset(&handled_);
   for (const int number : kHandled) {
-    struct sigaction inherited{};
+    struct sigaction inherited {};
     sigaction(number, nullptr, &inherited);
     if (inherited.sa_handler != SIG_IGN) sigaddset(&handled_, number);
   }
@@ -74,7 +74,7 @@ absl::Status Lifetime::WatchProcess(Descriptor pidfd) {
 }
 
 absl::Status Lifetime::WatchPath(const std::string& path, int network_namespace) {
-  struct stat identity{};
+  struct stat identity {};
   if (fstat(network_namespace, &identity) != 0) return ErrnoStatus("cannot stat " + path, errno);
   path_ = path;
   device_ = identity.st_dev;
@@ -83,12 +83,12 @@ absl::Status Lifetime::WatchPath(const std::string& path, int network_namespace)
   folder_.Reset(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   constexpr uint32_t kChanges = IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE |
                                 IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
-  if (!folder_.valid() ||
-      inotify_add_watch(folder_.get(), FolderOf(path).c_str(), kChanges) < 0) {
+  if (!folder_.valid() || inotify_add_watch(folder_.get(), FolderOf(path).c_str(), kChanges) < 0) {
     return ErrnoStatus(
         absl::StrCat("cannot watch the folder of ", path,
                      " (if inotify is exhausted, raise fs.inotify.max_user_instances and "
-                     "max_user_watches with sysctl)"), errno);
+                     "max_user_watches with sysctl)"),
+        errno);
   }
   // Through a symbolic link, the end may come at either name.
   std::error_code unresolved;
@@ -123,14 +123,14 @@ bool Lifetime::PathGone() {
   }
   epoll_event ignored[4];
   (void)epoll_wait(epoll_.get(), ignored, 4, 0);  // acknowledges the mount table's event
-  struct stat now{};
+  struct stat now {};
   return stat(path_.c_str(), &now) != 0 || now.st_dev != device_ || now.st_ino != inode_;
 }
 
 std::optional<pid_t> ProcessOfPath(const std::string& path) {
   std::error_code error;
   const std::filesystem::path folder = std::filesystem::canonical(FolderOf(path), error);
-  struct statfs system{};
+  struct statfs system {};
   if (error || statfs(folder.c_str(), &system) != 0 || system.f_type != PROC_SUPER_MAGIC) {
     return std::nullopt;
   }

@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <linux/nsfs.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include <cerrno>
 #include <string_view>
@@ -28,17 +30,20 @@ absl::Status NoNamespaces(bool user_namespace, int error) {
   if (!user_namespace) {
     return ErrnoStatus(
         "cannot make network and mount namespaces as root (use --user-namespace, or grant "
-        "CAP_SYS_ADMIN)", error);
+        "CAP_SYS_ADMIN)",
+        error);
   }
   if (error == ENOSPC || error == EUSERS) {
     return ErrnoStatus(
         "no user namespace can be made here (raise user.max_user_namespaces with sysctl, or run "
-        "penstock as root)", error);
+        "penstock as root)",
+        error);
   }
   return ErrnoStatus(
       "user namespaces are forbidden here (allow them: kernel.unprivileged_userns_clone=1, "
       "kernel.apparmor_restrict_unprivileged_userns=0 or the container's seccomp profile; or run "
-      "penstock as root)", error);
+      "penstock as root)",
+      error);
 }
 
 // Maps the caller's user and group to themselves. An unprivileged process may write
@@ -58,8 +63,7 @@ class CoveredFolder final {
  public:
   explicit CoveredFolder(const char* folder)
       : folder_(folder),
-        covered_(mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=64k") == 0) {
-  }
+        covered_(mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=64k") == 0) {}
   CoveredFolder(const CoveredFolder&) = delete;
   CoveredFolder& operator=(const CoveredFolder&) = delete;
   ~CoveredFolder() {
@@ -74,21 +78,30 @@ class CoveredFolder final {
 
 }  // namespace
 
-absl::Status MakeNamespaces(bool user_namespace) {
-  const uid_t user = geteuid();
-  const gid_t group = getegid();
-  const int kinds = CLONE_NEWNS | CLONE_NEWNET | (user_namespace ? CLONE_NEWUSER : 0);
-  if (unshare(kinds) != 0) return NoNamespaces(user_namespace, errno);
-  if (user_namespace) {
-    if (absl::Status mapped = MapIdentity(user, group); !mapped.ok()) return mapped;
+pid_t ForkInto(int kinds) {
+  return static_cast<pid_t>(syscall(SYS_clone, kinds | SIGCHLD, nullptr, nullptr, nullptr, 0UL));
+}
+
+SandboxNamespaces::SandboxNamespaces(bool user_namespace)
+    : user_namespace_(user_namespace), user_(geteuid()), group_(getegid()) {}
+
+absl::StatusOr<pid_t> SandboxNamespaces::Fork() const {
+  const pid_t child = ForkInto(CLONE_NEWNS | CLONE_NEWNET | (user_namespace_ ? CLONE_NEWUSER : 0));
+  if (child < 0) return NoNamespaces(user_namespace_, errno);
+  return child;
+}
+
+absl::Status SandboxNamespaces::Settle() const {
+  if (user_namespace_) {
+    if (absl::Status mapped = MapIdentity(user_, group_); !mapped.ok()) return mapped;
   }
   // Slave: what the host mounts still comes in, what we mount never gets out.
   if (mount("none", "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0) {
-    return user_namespace ? NoNamespaces(true, errno)
-                          : ErrnoStatus("cannot make the mount namespace private", errno);
+    return user_namespace_ ? NoNamespaces(true, errno)
+                           : ErrnoStatus("cannot make the mount namespace private", errno);
   }
   // Best effort: without it only ping(8) without privileges is missing.
-  (void)WriteFile("/proc/sys/net/ipv4/ping_group_range", absl::StrCat(group, " ", group));
+  (void)WriteFile("/proc/sys/net/ipv4/ping_group_range", absl::StrCat(group_, " ", group_));
   return absl::OkStatus();
 }
 
@@ -124,8 +137,10 @@ absl::StatusOr<Descriptor> OpenNamespace(const std::string& path, int kind) {
   }
   if (ioctl(descriptor.get(), NS_GET_NSTYPE) != kind) {
     return absl::FailedPreconditionError(
-        absl::StrCat(path, " is no ", name, " namespace: give one such as /run/netns/NAME or "
-                     "/proc/PID/ns/", kind == CLONE_NEWNET ? "net" : "user"));
+        absl::StrCat(path, " is no ", name,
+                     " namespace: give one such as /run/netns/NAME or "
+                     "/proc/PID/ns/",
+                     kind == CLONE_NEWNET ? "net" : "user"));
   }
   return descriptor;
 }
@@ -143,8 +158,8 @@ absl::Status EnterNetwork(int network, const Descriptor& user) {
       setns(owner.get(), CLONE_NEWUSER) == 0 && setns(network, CLONE_NEWNET) == 0) {
     return absl::OkStatus();
   }
-  return ErrnoStatus(
-      "cannot enter the network namespace (be root, or the user who made it)", refusal);
+  return ErrnoStatus("cannot enter the network namespace (be root, or the user who made it)",
+                     refusal);
 }
 
 }  // namespace penstock::tool

@@ -1,8 +1,10 @@
-// Making, entering and furnishing namespaces. Everything here changes the calling
-// process for good, so it runs in a child that was forked for it; the tool itself
-// never leaves the host's namespaces.
+// Making, entering and furnishing namespaces. What changes the calling process for
+// good runs in a child that was forked for it; the tool itself never leaves the
+// host's namespaces.
 #ifndef PENSTOCK_TOOLS_PENSTOCK_NAMESPACES_H_
 #define PENSTOCK_TOOLS_PENSTOCK_NAMESPACES_H_
+
+#include <sys/types.h>
 
 #include <string>
 #include <vector>
@@ -14,11 +16,28 @@
 
 namespace penstock::tool {
 
-// Moves the caller into new mount and network namespaces, with `user_namespace`
-// inside a new user namespace where its user and group keep their numbers. No
-// mount made later is seen outside. Opens the group range for ping as far as the
-// system lets it.
-[[nodiscard]] absl::Status MakeNamespaces(bool user_namespace);
+// Like fork(2), with the child in new namespaces (`kinds` of CLONE_NEW…, perhaps 0).
+// No fork handlers run: some of them start threads again (those of a sanitizer), and
+// a process with threads may not enter a user namespace. For a caller that has
+// started no threads of its own. -1 and errno on failure.
+[[nodiscard]] pid_t ForkInto(int kinds);
+
+// Mount and network namespaces for a sandbox, inside a new user namespace if asked
+// for. The caller's user and group keep their numbers there.
+class SandboxNamespaces final {
+ public:
+  explicit SandboxNamespaces(bool user_namespace);
+  // In the parent: the child's number; 0 in the child.
+  [[nodiscard]] absl::StatusOr<pid_t> Fork() const;
+  // In the child, first of all. From then on no mount that it makes is seen outside.
+  // Opens the group range for ping as far as the system lets it.
+  [[nodiscard]] absl::Status Settle() const;
+
+ private:
+  const bool user_namespace_;
+  const uid_t user_;
+  const gid_t group_;
+};
 
 // Mounts a file that names `nameservers` over /etc/resolv.conf (over what it points
 // to, if it is a symbolic link). The caller is in a mount namespace of its own.

@@ -129,9 +129,9 @@ absl::Status AddAddress(int netlink, int index, const FamilyConfig& family) {
   request.Attribute(IFA_LOCAL, family.guest);
   request.Attribute(IFA_ADDRESS, family.guest);
   if (family.guest.is_v6()) request.Attribute(IFA_FLAGS, IFA_F_PERMANENT | IFA_F_NODAD);
-  return Exchange(netlink, std::move(request),
-                  absl::StrCat("cannot add address ", family.guest.ToString(), "/",
-                               family.prefix_length));
+  return Exchange(
+      netlink, std::move(request),
+      absl::StrCat("cannot add address ", family.guest.ToString(), "/", family.prefix_length));
 }
 
 absl::Status AddDefaultRoute(int netlink, int index, const FamilyConfig& family) {

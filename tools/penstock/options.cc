@@ -26,7 +26,8 @@ constexpr const char* kMainFooter = R"(Examples:
   penstock attach --netns /run/netns/blue            for a namespace that is there
 `penstock run --help` and `penstock attach --help` say more.)";
 
-constexpr const char* kRunFooter = R"(Inside, the command has tap0 with 10.0.2.15/24 and fd00::15/64, its default routes
+constexpr const char* kRunFooter =
+    R"(Inside, the command has tap0 with 10.0.2.15/24 and fd00::15/64, its default routes
 by 10.0.2.2 and fd00::2, and a resolv.conf that names 10.0.2.3 and fd00::3. It keeps
 its user, files and terminal. What it leaves running is killed when it ends.
 
@@ -41,7 +42,8 @@ Examples:
   penstock run --stats --no-ipv6 -- make test                  who talked to whom
   penstock run --impair delay=20ms,drop=1% -- ./client         over a bad link)";
 
-constexpr const char* kAttachFooter = R"(Stays in the foreground until SIGTERM or SIGINT, the end of PID, or until PATH is
+constexpr const char* kAttachFooter =
+    R"(Stays in the foreground until SIGTERM or SIGINT, the end of PID, or until PATH is
 removed or unmounted; then the exit status is 0. 1: the set-up failed, 2: wrong
 options. SIGUSR1: write the statistics now.
 
@@ -91,16 +93,19 @@ class Formatter final : public CLI::Formatter {
   const std::string usage_;
 };
 
-void AddFamily(CLI::App& app, const std::string& name, const std::string& digit,
-               FamilyTexts& texts, const std::string& defaults) {
+void AddFamily(CLI::App& app, const std::string& name, const std::string& digit, FamilyTexts& texts,
+               const std::string& defaults) {
   const std::string group = name + " (default: " + defaults + ")";
   app.add_flag("--no-ipv" + digit, texts.off, "Without " + name + ", end to end")->group(group);
   app.add_option("--guest-ip" + digit, texts.guest, "The sandbox's address and prefix length")
-      ->type_name("ADDRESS/LENGTH")->group(group);
+      ->type_name("ADDRESS/LENGTH")
+      ->group(group);
   app.add_option("--gateway-ip" + digit, texts.gateway, "Its gateway")
-      ->type_name("ADDRESS")->group(group);
+      ->type_name("ADDRESS")
+      ->group(group);
   app.add_option("--dns-ip" + digit, texts.dns, "Its name server")
-      ->type_name("ADDRESS")->group(group);
+      ->type_name("ADDRESS")
+      ->group(group);
 }
 
 void AddStatistics(CLI::App& app, CommonOptions& common) {
@@ -109,36 +114,43 @@ void AddStatistics(CLI::App& app, CommonOptions& common) {
   app.add_option("--stats-file", common.stats_file,
                  "The same to a file, at the end and on SIGUSR1:\n"
                  "lines \"NAME VALUE\" and \"flow ...\"")
-      ->type_name("PATH")->group("Statistics");
+      ->type_name("PATH")
+      ->group("Statistics");
 }
 
 void AddLimits(CLI::App& app, Config& config, CommonTexts& texts) {
   app.add_option("--flow-limit", config.flow_count_max, "Connections at once (16384)")
-      ->check(CLI::Range(1, kFlowLimitMax))->option_text("N")->group("Limits");
+      ->check(CLI::Range(1, kFlowLimitMax))
+      ->option_text("N")
+      ->group("Limits");
   app.add_option("--buffer-limit", config.buffer_bytes_max,
                  "Held for all connections, in each direction (256MiB)")
       ->transform(CLI::AsSizeValue(false) & CLI::Range(kBufferLimitMin, kBufferLimitMax))
-      ->option_text("BYTES")->group("Limits");
+      ->option_text("BYTES")
+      ->group("Limits");
   app.add_option("--dial-timeout", texts.dial_timeout_seconds,
                  "Give up a connect to a silent host (30)")
-      ->type_name("SECONDS")->group("Limits");
+      ->type_name("SECONDS")
+      ->group("Limits");
   app.add_option("--keepalive-idle", texts.keepalive_idle_seconds,
                  "Probe both ends of an idle connection after (7200)")
-      ->type_name("SECONDS")->group("Limits");
+      ->type_name("SECONDS")
+      ->group("Limits");
 }
 
 void AddCommon(CLI::App& app, CommonOptions& common, CommonTexts& texts) {
   Config& config = common.config;
   app.add_option("--mtu", config.mtu, "Bytes of an IP packet, 1280 (576 with --no-ipv6) to 65521")
-      ->type_name("N")->capture_default_str();
+      ->type_name("N")
+      ->capture_default_str();
   app.add_flag("--host-loopback", config.host_loopback,
                "The gateway's address reaches the host's 127.0.0.1 and ::1");
   app.add_option("--relay-threads", texts.relay_threads,
                  "Threads for host sockets; 0: one thread for everything;\n"
                  "auto: 0 on up to two cores, else a quarter of them, at most 4")
-      ->type_name("N|auto")->capture_default_str();
-  app.add_flag("--no-offload", texts.no_offload,
-               "A tap without checksum and segmentation offload");
+      ->type_name("N|auto")
+      ->capture_default_str();
+  app.add_flag("--no-offload", texts.no_offload, "A tap without checksum and segmentation offload");
   app.add_option("--impair", texts.impair,
                  "Make the link bad: delay=10ms,jitter=1ms,drop=1%,reorder=1%,\n"
                  "duplicate=0.1%,corrupt=0.1%,seed=7; to_guest.drop=2%: one way")
@@ -153,9 +165,9 @@ absl::Status SetAddress(const std::string& option, const std::string& text, IpAd
   if (text.empty()) return absl::OkStatus();
   const std::optional<IpAddress> parsed = IpAddress::Parse(text);
   if (!parsed || parsed->family != address.family) {
-    return Wrong(option, " is \"", text, "\": it must be an ",
-                 address.is_v4() ? "IPv4 address such as 10.0.2.2"
-                                 : "IPv6 address such as fd00::2");
+    return Wrong(
+        option, " is \"", text, "\": it must be an ",
+        address.is_v4() ? "IPv4 address such as 10.0.2.2" : "IPv6 address such as fd00::2");
   }
   address = *parsed;
   return absl::OkStatus();
@@ -178,8 +190,7 @@ absl::Status SetFamily(const std::string& digit, const FamilyTexts& texts, Famil
     }
     family.prefix_length = length;
   }
-  if (absl::Status s = SetAddress("--gateway-ip" + digit, texts.gateway, family.gateway);
-      !s.ok()) {
+  if (absl::Status s = SetAddress("--gateway-ip" + digit, texts.gateway, family.gateway); !s.ok()) {
     return s;
   }
   return SetAddress("--dns-ip" + digit, texts.dns, family.dns);
@@ -221,13 +232,13 @@ absl::Status SetCommon(const CLI::App& app, const CommonTexts& texts, CommonOpti
              config.relay_threads < 0 || config.relay_threads > 64) {
     return Wrong("--relay-threads is \"", texts.relay_threads, "\": it must be 0 to 64 or auto");
   }
-  if (absl::Status s = SetSeconds(app, "--dial-timeout", texts.dial_timeout_seconds,
-                                  config.dial_timeout);
+  if (absl::Status s =
+          SetSeconds(app, "--dial-timeout", texts.dial_timeout_seconds, config.dial_timeout);
       !s.ok()) {
     return s;
   }
-  if (absl::Status s = SetSeconds(app, "--keepalive-idle", texts.keepalive_idle_seconds,
-                                  config.keepalive_idle);
+  if (absl::Status s =
+          SetSeconds(app, "--keepalive-idle", texts.keepalive_idle_seconds, config.keepalive_idle);
       !s.ok()) {
     return s;
   }
@@ -257,13 +268,16 @@ CLI::App& AddAttach(CLI::App& app, AttachOptions& attach) {
   command.add_option("--netns", attach.network_namespace, "The namespace, by path")
       ->type_name("PATH");
   command.add_option("--pid", attach.pid, "The namespace of this process")->type_name("PID");
-  command.add_option("--userns", attach.user_namespace,
-                     "Enter this user namespace first (found where it is needed)")
+  command
+      .add_option("--userns", attach.user_namespace,
+                  "Enter this user namespace first (found where it is needed)")
       ->type_name("PATH");
   command.add_option("--tap", attach.tap, "Name of the interface")
-      ->type_name("NAME")->capture_default_str();
-  command.add_option("--ready-fd", attach.ready_descriptor,
-                     "Gets \"1\" and is closed when the network is there")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command
+      .add_option("--ready-fd", attach.ready_descriptor,
+                  "Gets \"1\" and is closed when the network is there")
       ->type_name("N");
   command.add_flag("--no-configure", attach.no_configure,
                    "Make the tap only: no addresses, routes, MTU; it stays down");

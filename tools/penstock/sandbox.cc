@@ -93,8 +93,9 @@ int Attend(pid_t command, const sigset_t& awaited) {
   _exit(status);
 }
 
-absl::Status Furnish(const SandboxSettings& settings, int channel) {
-  if (absl::Status made = MakeNamespaces(settings.user_namespace); !made.ok()) return made;
+absl::Status Furnish(const SandboxSettings& settings, const SandboxNamespaces& namespaces,
+                     int channel) {
+  if (absl::Status settled = namespaces.Settle(); !settled.ok()) return settled;
   const absl::StatusOr<std::unique_ptr<Link>> tap = OpenTap(settings.tap);
   if (!tap.ok()) return tap.status();
   if (absl::Status configured = ConfigureNamespace(settings.interface); !configured.ok()) {
@@ -113,18 +114,19 @@ absl::StatusOr<Sandbox> Sandbox::Create(const SandboxSettings& settings, const S
   absl::StatusOr<Channel> channel = OpenChannel();
   if (!channel.ok()) return channel.status();
   std::fflush(nullptr);  // or the child would write our buffers again
-  const pid_t keeper = fork();
-  if (keeper < 0) return ErrnoStatus("cannot start a process", errno);
-  if (keeper == 0) {
+  const SandboxNamespaces namespaces(settings.user_namespace);
+  const absl::StatusOr<pid_t> keeper = namespaces.Fork();
+  if (!keeper.ok()) return keeper.status();
+  if (*keeper == 0) {
     channel->parent.Reset();
-    if (absl::Status done = Furnish(settings, channel->child.get()); !done.ok()) {
+    if (absl::Status done = Furnish(settings, namespaces, channel->child.get()); !done.ok()) {
       SendFailure(channel->child.get(), done);
       _exit(1);
     }
     Keep(settings, mask, channel->child.get());
   }
   channel->child.Reset();
-  Sandbox sandbox(keeper, std::move(channel->parent));
+  Sandbox sandbox(*keeper, std::move(channel->parent));
   absl::StatusOr<Descriptor> tap = ReceiveTap(sandbox.channel_.get());
   if (!tap.ok()) return tap.status();
   sandbox.tap_ = *std::move(tap);

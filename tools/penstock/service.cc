@@ -24,9 +24,7 @@ void PrintSummary(const Stack& stack) {
 
 }  // namespace
 
-void Say(const std::string& sentence) {
-  std::fprintf(stderr, "penstock: %s\n", sentence.c_str());
-}
+void Say(const std::string& sentence) { std::fprintf(stderr, "penstock: %s\n", sentence.c_str()); }
 
 void RaiseDescriptorLimit() {
   rlimit limit{};

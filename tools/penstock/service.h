@@ -25,12 +25,10 @@ void RaiseDescriptorLimit();
 void AdaptToKernel(Config& config);
 
 [[nodiscard]] TapOptions TapFor(const CommonOptions& options, const std::string& name);
-[[nodiscard]] InterfaceSettings InterfaceFor(const CommonOptions& options,
-                                             const std::string& name);
+[[nodiscard]] InterfaceSettings InterfaceFor(const CommonOptions& options, const std::string& name);
 
 // Owns `tap`.
-[[nodiscard]] absl::StatusOr<std::unique_ptr<Link>> MakeLink(const CommonOptions& options,
-                                                             int tap);
+[[nodiscard]] absl::StatusOr<std::unique_ptr<Link>> MakeLink(const CommonOptions& options, int tap);
 
 // On demand: to the file, or to stderr if there is none. Poll thread.
 void WriteStatsNow(const CommonOptions& options, const Stack& stack);

@@ -25,14 +25,11 @@ void ForEachCounter(const CounterSnapshot& counters, Visit visit) {
   visit("flows_handshake", uint64_t{counters.flows_handshake}, "flows in handshake");
   visit("flows_open", uint64_t{counters.flows_open}, "flows established");
   visit("flows_closing", uint64_t{counters.flows_closing}, "flows that are closing");
-  visit("buffer_bytes_to_host", counters.buffer_bytes_to_host,
-        "guest bytes held for host sockets");
+  visit("buffer_bytes_to_host", counters.buffer_bytes_to_host, "guest bytes held for host sockets");
   visit("buffer_bytes_to_guest", counters.buffer_bytes_to_guest, "host bytes held for the guest");
 }
 
-double Milliseconds(Duration d) {
-  return std::chrono::duration<double, std::milli>(d).count();
-}
+double Milliseconds(Duration d) { return std::chrono::duration<double, std::milli>(d).count(); }
 
 // "12.3 MiB".
 std::string Bytes(double bytes) {
@@ -100,8 +97,7 @@ std::string Lines(const CounterSnapshot& counters, const std::vector<FlowInfo>& 
 
 absl::Status ReplaceFile(const std::string& path, const std::string& text) {
   const std::string temporary = path + ".new";
-  const Descriptor file(
-      open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  const Descriptor file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
   size_t written = 0;
   while (file.valid() && written < text.size()) {
     const ssize_t n = write(file.get(), text.data() + written, text.size() - written);
