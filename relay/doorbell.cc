@@ -16,8 +16,7 @@ Doorbell::~Doorbell() {
 absl::Status Doorbell::Open() {
   descriptor_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (descriptor_ < 0) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("cannot open an eventfd: ", strerror(errno)));
+    return absl::ResourceExhaustedError(absl::StrCat("cannot open an eventfd: ", strerror(errno)));
   }
   return absl::OkStatus();
 }

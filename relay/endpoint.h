@@ -45,8 +45,7 @@ struct IpAddress {
 
 // True if the first `prefix_length` bits (0–32 or 0–128) of both are equal and
 // both are of one family.
-[[nodiscard]] bool InPrefix(const IpAddress& address, const IpAddress& prefix,
-                            int prefix_length);
+[[nodiscard]] bool InPrefix(const IpAddress& address, const IpAddress& prefix, int prefix_length);
 
 struct Endpoint {
   IpAddress address;

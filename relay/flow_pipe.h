@@ -110,9 +110,7 @@ struct FlowPipe {
   void* relay_task = nullptr;  // the relay's own
   void* stack_flow = nullptr;  // the stack's own
 
-  void PushToHost(const ToHostMessage& message) noexcept {
-    PENSTOCK_CHECK(to_host.Push(message));
-  }
+  void PushToHost(const ToHostMessage& message) noexcept { PENSTOCK_CHECK(to_host.Push(message)); }
   void PushToGuest(const ToGuestMessage& message) noexcept {
     PENSTOCK_CHECK(to_guest.Push(message));
   }

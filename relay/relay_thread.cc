@@ -1,8 +1,8 @@
 #include "relay/relay_thread.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <boost/asio/buffer.hpp>
@@ -30,7 +30,8 @@ class RelayThread::Impl {
     // Waiting on the descriptor keeps the io_context busy: no other work guard. The
     // doorbell keeps its own descriptor; Asio closes this copy.
     const int copy = fcntl(relay_->doorbell().descriptor(), F_DUPFD_CLOEXEC, 0);
-    if (copy < 0) return absl::ResourceExhaustedError("cannot copy an eventfd: no descriptors left");
+    if (copy < 0)
+      return absl::ResourceExhaustedError("cannot copy an eventfd: no descriptors left");
     bell_.assign(copy);
     asio::post(io_, [this] { Listen(); });
     try {

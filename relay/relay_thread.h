@@ -11,8 +11,8 @@ namespace penstock {
 
 class RelayThread final {
  public:
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<RelayThread>> Start(
-      RelayOptions options, Doorbell& stack_doorbell);
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<RelayThread>> Start(RelayOptions options,
+                                                                          Doorbell& stack_doorbell);
   // Shuts the relay down and joins.
   ~RelayThread();
   RelayThread(const RelayThread&) = delete;

@@ -21,8 +21,7 @@ class PlainSockets final : public SocketFactory {
  public:
   SocketResult OpenStream(const SocketRequest& request) override {
     const int family = request.destination.address.is_v4() ? AF_INET : AF_INET6;
-    const int descriptor =
-        socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+    const int descriptor = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
     if (descriptor < 0) return {.error = errno};
     // The kernel takes these on any TCP socket; a failure would only cost latency
     // or the notice of a dead peer, never correctness.

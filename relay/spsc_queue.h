@@ -41,8 +41,8 @@ class SpscQueue {
   }
   // Producer: slots that are free at least. Any side: empty() is a hint.
   [[nodiscard]] uint32_t free_slots() const noexcept {
-    return kCapacity - (tail_.load(std::memory_order_relaxed) -
-                        head_.load(std::memory_order_acquire));
+    return kCapacity -
+           (tail_.load(std::memory_order_relaxed) - head_.load(std::memory_order_acquire));
   }
   [[nodiscard]] bool empty() const noexcept {
     return tail_.load(std::memory_order_seq_cst) == head_.load(std::memory_order_relaxed);

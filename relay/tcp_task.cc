@@ -22,8 +22,7 @@ namespace {
 
 namespace asio = boost::asio;
 using boost::system::error_code;
-constexpr auto kNoThrow =
-    asio::as_tuple(asio::use_awaitable_t<asio::io_context::executor_type>());
+constexpr auto kNoThrow = asio::as_tuple(asio::use_awaitable_t<asio::io_context::executor_type>());
 
 // Pieces of one sendmsg. More than a window of full segments needs.
 constexpr size_t kWritePiecesMax = 64;
@@ -133,8 +132,7 @@ auto TcpTask::Dial() -> Task<int> {
     const Endpoint& destination = request->destinations[i];
     result = OpenSocket(destination);
     if (result != 0) co_return result;
-    const auto [error] =
-        co_await socket_.async_connect(ToSocketAddress(destination), kNoThrow);
+    const auto [error] = co_await socket_.async_connect(ToSocketAddress(destination), kNoThrow);
     if (pipe_ == nullptr) co_return ECANCELED;
     result = error.value();
     if (result == 0 && ConnectedToItself(socket_.native_handle())) result = ECONNREFUSED;
@@ -273,8 +271,7 @@ bool TcpTask::ReadInto(Block& block) {
   const uint32_t full = std::min(block.capacity, block_bytes_);
   if (block.length >= full) return true;
   const size_t room = full - block.length;
-  const ssize_t got =
-      recv(socket_.native_handle(), block.data + block.length, room, MSG_DONTWAIT);
+  const ssize_t got = recv(socket_.native_handle(), block.data + block.length, room, MSG_DONTWAIT);
   // An end or an error is read again by the coroutine, which tells the stack.
   if (got <= 0) return false;
   block.length += static_cast<uint32_t>(got);
@@ -298,8 +295,7 @@ void TcpTask::Write() {
   msghdr message{};
   message.msg_iov = pieces.data();
   message.msg_iovlen = count;
-  const ssize_t sent =
-      sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  const ssize_t sent = sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
   if (sent >= 0) {
     decisions_.OnWrote(static_cast<uint64_t>(sent));
     ReleaseWritten(static_cast<uint64_t>(sent));

@@ -84,11 +84,11 @@ class TcpTask final : public std::enable_shared_from_this<TcpTask> {
   Chunk* unwritten_tail_ = nullptr;
   uint32_t unwritten_offset_ = 0;  // bytes of unwritten_head_ already written
   bool reader_running_ = false;
-  bool reader_parked_ = false;   // waits for an error only
+  bool reader_parked_ = false;     // waits for an error only
   bool errors_unwatched_ = false;  // an event came that was no error: watch no more
   bool needs_block_ = false;
   bool more_likely_ = false;  // the last read filled its block
-  uint32_t block_bytes_;  // of OpenRequest
+  uint32_t block_bytes_;      // of OpenRequest
   // Large enough for most messages of interactive protocols.
   std::array<uint8_t, 128> first_;
 };

@@ -71,7 +71,8 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     const int copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
     error_code error;
     if (copy >= 0) watch.assign(copy, error);
-    if (copy < 0 || error) return absl::ResourceExhaustedError("cannot watch the link: no descriptors left");
+    if (copy < 0 || error)
+      return absl::ResourceExhaustedError("cannot watch the link: no descriptors left");
     return absl::OkStatus();
   }
 
@@ -85,7 +86,7 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     Time deadline{};
     Time now{};
     for (int i = 0; i < kPassesMax; ++i) {
-      pass_scheduled_ = true;  // the hook need not post: we are looking
+      pass_scheduled_ = true;                             // the hook need not post: we are looking
       if (!link_watch_.is_open()) link_readable_ = true;  // nothing else tells
       now = Clock::now();
       deadline = stack_->impl_->Poll(*stack_, now, std::exchange(link_readable_, false));

@@ -15,13 +15,13 @@ absl::Status CheckFamily(const FamilyConfig& family, Family kind) {
   const int bits = kind == Family::kIpv4 ? 32 : 128;
   const auto check = [&](const char* field, const IpAddress& address) -> absl::Status {
     if (address.family != kind) {
-      return Wrong(absl::StrCat(name, ".", field, " is ", address.ToString(),
-                                ": it must be an ", name, " address"));
+      return Wrong(absl::StrCat(name, ".", field, " is ", address.ToString(), ": it must be an ",
+                                name, " address"));
     }
     if (!InPrefix(address, family.gateway, family.prefix_length)) {
       return Wrong(absl::StrCat(name, ".", field, " ", address.ToString(),
-                                " lies outside the link's prefix ", family.gateway.ToString(),
-                                "/", family.prefix_length, ": choose one inside it"));
+                                " lies outside the link's prefix ", family.gateway.ToString(), "/",
+                                family.prefix_length, ": choose one inside it"));
     }
     return absl::OkStatus();
   };

@@ -15,57 +15,57 @@
 namespace penstock {
 
 // X(enumerator, stable_name)
-#define PENSTOCK_DROP_CAUSES(X)                              \
-  X(kFrameTooShort, "frame_too_short")                       \
-  X(kFrameOverMtu, "frame_over_mtu")                         \
-  X(kVlanTag, "vlan_tag")                                    \
-  X(kNotForGatewayMac, "not_for_gateway_mac")                \
-  X(kBroadcast, "broadcast")                                 \
-  X(kMulticast, "multicast")                                 \
-  X(kUnknownEtherType, "unknown_ether_type")                 \
-  X(kFalseSourceMac, "false_source_mac")                     \
-  X(kFalseSourceAddress, "false_source_address")             \
-  X(kFamilyOff, "family_off")                                \
-  X(kArpMalformed, "arp_malformed")                          \
-  X(kArpIgnored, "arp_ignored")                              \
-  X(kIpv4Version, "ipv4_version")                            \
-  X(kIpv4HeaderLength, "ipv4_header_length")                 \
-  X(kIpv4TotalLength, "ipv4_total_length")                   \
-  X(kIpv4Checksum, "ipv4_checksum")                          \
-  X(kIpv4SourceRoute, "ipv4_source_route")                   \
-  X(kIpv4Option, "ipv4_option")                              \
-  X(kIpv6Version, "ipv6_version")                            \
-  X(kIpv6PayloadLength, "ipv6_payload_length")               \
-  X(kIpv6Jumbogram, "ipv6_jumbogram")                        \
-  X(kIpv6RoutingTypeZero, "ipv6_routing_type_zero")          \
-  X(kIpv6ExtensionHeader, "ipv6_extension_header")           \
-  X(kIpv6TooManyExtensions, "ipv6_too_many_extensions")      \
-  X(kFragment, "fragment")                                   \
-  X(kMartianAddress, "martian_address")                      \
-  X(kUnknownProtocol, "unknown_protocol")                    \
-  X(kOffloadMismatch, "offload_mismatch")                    \
-  X(kTcpHeaderLength, "tcp_header_length")                   \
-  X(kTcpOption, "tcp_option")                                \
-  X(kTcpFlags, "tcp_flags")                                  \
-  X(kTcpPortZero, "tcp_port_zero")                           \
-  X(kTcpChecksum, "tcp_checksum")                            \
-  X(kUdpLength, "udp_length")                                \
-  X(kUdpChecksum, "udp_checksum")                            \
-  X(kUdpUnsupported, "udp_unsupported")                      \
-  X(kIcmpMalformed, "icmp_malformed")                        \
-  X(kIcmpChecksum, "icmp_checksum")                          \
-  X(kIcmpIgnored, "icmp_ignored")                            \
-  X(kNdpMalformed, "ndp_malformed")                          \
-  X(kNdpIgnored, "ndp_ignored")                              \
-  X(kNoBuffer, "no_buffer")                                  \
-  X(kNoFlow, "no_flow")                                      \
-  X(kSynWhileDialing, "syn_while_dialing")                   \
-  X(kNotSynWhileDialing, "not_syn_while_dialing")            \
-  X(kHalfOpenLimit, "half_open_limit")                       \
+#define PENSTOCK_DROP_CAUSES(X)                               \
+  X(kFrameTooShort, "frame_too_short")                        \
+  X(kFrameOverMtu, "frame_over_mtu")                          \
+  X(kVlanTag, "vlan_tag")                                     \
+  X(kNotForGatewayMac, "not_for_gateway_mac")                 \
+  X(kBroadcast, "broadcast")                                  \
+  X(kMulticast, "multicast")                                  \
+  X(kUnknownEtherType, "unknown_ether_type")                  \
+  X(kFalseSourceMac, "false_source_mac")                      \
+  X(kFalseSourceAddress, "false_source_address")              \
+  X(kFamilyOff, "family_off")                                 \
+  X(kArpMalformed, "arp_malformed")                           \
+  X(kArpIgnored, "arp_ignored")                               \
+  X(kIpv4Version, "ipv4_version")                             \
+  X(kIpv4HeaderLength, "ipv4_header_length")                  \
+  X(kIpv4TotalLength, "ipv4_total_length")                    \
+  X(kIpv4Checksum, "ipv4_checksum")                           \
+  X(kIpv4SourceRoute, "ipv4_source_route")                    \
+  X(kIpv4Option, "ipv4_option")                               \
+  X(kIpv6Version, "ipv6_version")                             \
+  X(kIpv6PayloadLength, "ipv6_payload_length")                \
+  X(kIpv6Jumbogram, "ipv6_jumbogram")                         \
+  X(kIpv6RoutingTypeZero, "ipv6_routing_type_zero")           \
+  X(kIpv6ExtensionHeader, "ipv6_extension_header")            \
+  X(kIpv6TooManyExtensions, "ipv6_too_many_extensions")       \
+  X(kFragment, "fragment")                                    \
+  X(kMartianAddress, "martian_address")                       \
+  X(kUnknownProtocol, "unknown_protocol")                     \
+  X(kOffloadMismatch, "offload_mismatch")                     \
+  X(kTcpHeaderLength, "tcp_header_length")                    \
+  X(kTcpOption, "tcp_option")                                 \
+  X(kTcpFlags, "tcp_flags")                                   \
+  X(kTcpPortZero, "tcp_port_zero")                            \
+  X(kTcpChecksum, "tcp_checksum")                             \
+  X(kUdpLength, "udp_length")                                 \
+  X(kUdpChecksum, "udp_checksum")                             \
+  X(kUdpUnsupported, "udp_unsupported")                       \
+  X(kIcmpMalformed, "icmp_malformed")                         \
+  X(kIcmpChecksum, "icmp_checksum")                           \
+  X(kIcmpIgnored, "icmp_ignored")                             \
+  X(kNdpMalformed, "ndp_malformed")                           \
+  X(kNdpIgnored, "ndp_ignored")                               \
+  X(kNoBuffer, "no_buffer")                                   \
+  X(kNoFlow, "no_flow")                                       \
+  X(kSynWhileDialing, "syn_while_dialing")                    \
+  X(kNotSynWhileDialing, "not_syn_while_dialing")             \
+  X(kHalfOpenLimit, "half_open_limit")                        \
   X(kHalfOpenDestinationLimit, "half_open_destination_limit") \
-  X(kFlowLimit, "flow_limit")                                \
-  X(kForbiddenDestination, "forbidden_destination")          \
-  X(kTimeWait, "time_wait")                                  \
+  X(kFlowLimit, "flow_limit")                                 \
+  X(kForbiddenDestination, "forbidden_destination")           \
+  X(kTimeWait, "time_wait")                                   \
   X(kShutdown, "shutdown")
 
 enum class DropCause : uint8_t {
@@ -84,39 +84,39 @@ inline constexpr size_t kDropCauseCount = 0
 [[nodiscard]] std::string_view Name(DropCause cause);
 
 // X(field, help)
-#define PENSTOCK_COUNTERS(X)                                                   \
-  X(frames_to_host, "frames received from the guest")                          \
-  X(frames_to_guest, "frames handed to the link")                              \
-  X(link_bytes_to_host, "bytes of frames received from the guest")             \
-  X(link_bytes_to_guest, "bytes of frames handed to the link")                 \
-  X(frames_consumed, "frames from the guest that were not dropped")            \
-  X(frames_lost_by_link, "frames that the link itself lost")                   \
-  X(polls, "passes of Poll")                                                   \
-  X(wakes_to_stack, "wake-ups of the poll thread by a doorbell")               \
-  X(wakes_to_relay, "wake-ups of relay threads by a doorbell")                 \
-  X(flows_opened, "flows for which a dial was begun")                          \
-  X(flows_established, "flows whose handshake with the guest completed")       \
-  X(flows_closed, "flows that ended after both directions were finished")      \
-  X(flows_reset_by_guest, "flows that the guest reset")                        \
-  X(flows_reset_by_host, "flows that the host peer reset or that failed there") \
-  X(flows_refused, "dials answered with RST")                                  \
-  X(flows_unreachable, "dials answered with ICMP unreachable")                 \
-  X(flows_dial_timeout, "dials given up in silence after the dial timeout")    \
-  X(flows_handshake_timeout, "flows whose guest never completed the handshake") \
-  X(flows_silent_timeout, "flows reset because the guest answered no retransmission") \
+#define PENSTOCK_COUNTERS(X)                                                                   \
+  X(frames_to_host, "frames received from the guest")                                          \
+  X(frames_to_guest, "frames handed to the link")                                              \
+  X(link_bytes_to_host, "bytes of frames received from the guest")                             \
+  X(link_bytes_to_guest, "bytes of frames handed to the link")                                 \
+  X(frames_consumed, "frames from the guest that were not dropped")                            \
+  X(frames_lost_by_link, "frames that the link itself lost")                                   \
+  X(polls, "passes of Poll")                                                                   \
+  X(wakes_to_stack, "wake-ups of the poll thread by a doorbell")                               \
+  X(wakes_to_relay, "wake-ups of relay threads by a doorbell")                                 \
+  X(flows_opened, "flows for which a dial was begun")                                          \
+  X(flows_established, "flows whose handshake with the guest completed")                       \
+  X(flows_closed, "flows that ended after both directions were finished")                      \
+  X(flows_reset_by_guest, "flows that the guest reset")                                        \
+  X(flows_reset_by_host, "flows that the host peer reset or that failed there")                \
+  X(flows_refused, "dials answered with RST")                                                  \
+  X(flows_unreachable, "dials answered with ICMP unreachable")                                 \
+  X(flows_dial_timeout, "dials given up in silence after the dial timeout")                    \
+  X(flows_handshake_timeout, "flows whose guest never completed the handshake")                \
+  X(flows_silent_timeout, "flows reset because the guest answered no retransmission")          \
   X(flows_stalled_timeout, "flows reset because the guest took no byte for the stall timeout") \
-  X(flows_keepalive_timeout, "flows reset because the guest answered no keepalive") \
-  X(flows_refused_limit, "flows refused by the flow limit")                    \
-  X(retransmits_by_timer, "retransmissions by timeout")                        \
-  X(retransmits_by_dupack, "fast retransmissions after duplicate ACKs")        \
-  X(zero_window_probes, "probes of a guest's closed window")                   \
-  X(keepalives_sent, "keepalive probes sent to the guest")                     \
-  X(resets_to_guest, "RST segments sent to the guest")                         \
-  X(payload_bytes_to_host, "TCP payload bytes handed to the relay")            \
-  X(payload_bytes_to_guest, "TCP payload bytes taken from the relay")          \
-  X(replies_lost, "answers to the guest that a full link had no room for")     \
-  X(link_refusals, "times that the link took fewer frames than offered")       \
-  X(path_mtu_updates, "flows whose segment size an ICMP error lowered")        \
+  X(flows_keepalive_timeout, "flows reset because the guest answered no keepalive")            \
+  X(flows_refused_limit, "flows refused by the flow limit")                                    \
+  X(retransmits_by_timer, "retransmissions by timeout")                                        \
+  X(retransmits_by_dupack, "fast retransmissions after duplicate ACKs")                        \
+  X(zero_window_probes, "probes of a guest's closed window")                                   \
+  X(keepalives_sent, "keepalive probes sent to the guest")                                     \
+  X(resets_to_guest, "RST segments sent to the guest")                                         \
+  X(payload_bytes_to_host, "TCP payload bytes handed to the relay")                            \
+  X(payload_bytes_to_guest, "TCP payload bytes taken from the relay")                          \
+  X(replies_lost, "answers to the guest that a full link had no room for")                     \
+  X(link_refusals, "times that the link took fewer frames than offered")                       \
+  X(path_mtu_updates, "flows whose segment size an ICMP error lowered")                        \
   X(time_wait_recycled, "TIME_WAIT tuples reused by a new SYN")
 
 // All of it at one moment; plain values, a copy.
@@ -128,8 +128,8 @@ struct CounterSnapshot {
   // Levels, not totals.
   uint32_t flows_dialing = 0;
   uint32_t flows_handshake = 0;
-  uint32_t flows_open = 0;     // established, both or one direction open
-  uint32_t flows_closing = 0;  // waiting for the relay's last word
+  uint32_t flows_open = 0;             // established, both or one direction open
+  uint32_t flows_closing = 0;          // waiting for the relay's last word
   uint64_t buffer_bytes_to_host = 0;   // guest bytes held for host sockets
   uint64_t buffer_bytes_to_guest = 0;  // host bytes held for the guest
   // The configured flow limit, or what the process's descriptor limit leaves of it.
@@ -148,9 +148,7 @@ class Counter {
     value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
   }
   void Set(uint64_t value) noexcept { value_.store(value, std::memory_order_relaxed); }
-  [[nodiscard]] uint64_t value() const noexcept {
-    return value_.load(std::memory_order_relaxed);
-  }
+  [[nodiscard]] uint64_t value() const noexcept { return value_.load(std::memory_order_relaxed); }
 
  private:
   std::atomic<uint64_t> value_{0};

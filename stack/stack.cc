@@ -24,11 +24,10 @@ constexpr rlim_t kDescriptorReserve = 64;
 Config FitDescriptorLimit(Config config) {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return config;
-  const rlim_t usable =
-      limit.rlim_cur > 2 * kDescriptorReserve ? limit.rlim_cur - kDescriptorReserve
-                                              : kDescriptorReserve;
-  config.flow_count_max =
-      static_cast<uint32_t>(std::min<rlim_t>(config.flow_count_max, usable));
+  const rlim_t usable = limit.rlim_cur > 2 * kDescriptorReserve
+                            ? limit.rlim_cur - kDescriptorReserve
+                            : kDescriptorReserve;
+  config.flow_count_max = static_cast<uint32_t>(std::min<rlim_t>(config.flow_count_max, usable));
   config.half_open_count_max = std::min(config.half_open_count_max, config.flow_count_max);
   config.half_open_per_destination_max =
       std::min(config.half_open_per_destination_max, config.half_open_count_max);
@@ -89,16 +88,16 @@ RelayOptions Stack::Impl::MakeRelayOptions() const {
           .keepalive_idle = config_.keepalive_idle,
           .keepalive_interval = config_.keepalive_interval,
           .keepalive_probes = config_.keepalive_probes,
-          .socket_factory = config_.socket_factory != nullptr ? config_.socket_factory
-                                                              : DefaultSocketFactory()};
+          .socket_factory =
+              config_.socket_factory != nullptr ? config_.socket_factory : DefaultSocketFactory()};
 }
 
 absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
   if (absl::Status status = doorbell_.Open(); !status.ok()) return status;
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
   if (epoll_ < 0) {
-    return absl::ResourceExhaustedError(absl::StrCat("cannot open an epoll descriptor: ",
-                                                     strerror(errno)));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot open an epoll descriptor: ", strerror(errno)));
   }
   for (const int descriptor : {doorbell_.descriptor(), link_->descriptor()}) {
     if (descriptor < 0) continue;
@@ -169,10 +168,9 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
 // The second look of the doorbell's protocol.
 bool Stack::Impl::SleepAllowed() {
   doorbell_.Arm();
-  const bool quiet =
-      !woken_.load(std::memory_order_seq_cst) &&
-      std::all_of(relays_.begin(), relays_.end(),
-                  [](Relay* relay) { return relay->to_stack().empty(); });
+  const bool quiet = !woken_.load(std::memory_order_seq_cst) &&
+                     std::all_of(relays_.begin(), relays_.end(),
+                                 [](Relay* relay) { return relay->to_stack().empty(); });
   if (!quiet) doorbell_.Silence();
   return quiet;
 }
@@ -273,8 +271,8 @@ void Stack::Impl::HandleUdp(const Packet& packet) {
   const bool ours = gateway_.IsOurs(packet.destination);
   const bool v4 = packet.destination.is_v4();
   if (packet.to_broadcast_or_multicast_mac) return;
-  const IpAddress& from = ours ? packet.destination
-                               : (v4 ? config_.ipv4.gateway : config_.ipv6.gateway);
+  const IpAddress& from =
+      ours ? packet.destination : (v4 ? config_.ipv4.gateway : config_.ipv6.gateway);
   Reply(EmitUnreachable(addresses_, ours ? Unreachable::kPort : Unreachable::kProhibited, from,
                         packet.ip, {reply_.get(), kFrameBytesMax}));
 }

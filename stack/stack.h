@@ -31,12 +31,12 @@ namespace penstock {
 // One row of the flow table.
 struct FlowInfo {
   Endpoint guest;
-  Endpoint destination;       // as the guest addressed it
-  std::string state;          // "dialing", "handshake", "established", "half-closed", "closing", "closed"
-  std::string end;            // for closed ones: "closed", "reset by guest", …
+  Endpoint destination;  // as the guest addressed it
+  std::string state;  // "dialing", "handshake", "established", "half-closed", "closing", "closed"
+  std::string end;    // for closed ones: "closed", "reset by guest", …
   uint64_t bytes_to_host = 0;
   uint64_t bytes_to_guest = 0;
-  Duration age{};             // for closed ones: how long the flow lived
+  Duration age{};  // for closed ones: how long the flow lived
 };
 
 class Stack {

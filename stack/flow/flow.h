@@ -14,6 +14,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "relay/flow_pipe.h"
 #include "relay/time.h"
@@ -50,6 +51,7 @@ struct HeldSyn {
   std::array<uint8_t, 120> quote;
   uint8_t quote_bytes = 0;
   uint32_t sequence = 0;
+  std::optional<uint32_t> isn_after;  // see AcceptOptions
 };
 
 struct Flow {
@@ -58,18 +60,18 @@ struct Flow {
   TcpTuple tuple;
   FlowState state = FlowState::kFree;
   FlowEnd end = FlowEnd::kNone;
-  uint8_t relay_index = 0;  // fixed for the life of the slot
-  bool ready = false;       // on the ready list
+  uint8_t relay_index = 0;       // fixed for the life of the slot
+  bool ready = false;            // on the ready list
   bool blocked_by_link = false;  // on the list of those that the link refused
-  bool ticking = false;     // on the list of PCBs that need ticks
+  bool ticking = false;          // on the list of PCBs that need ticks
   bool fin_to_relay = false;
   bool host_eof = false;
   bool host_reset = false;
   bool fin_to_guest = false;
-  bool abort = false;  // closing: by kAbort, not kClose
+  bool abort = false;       // closing: by kAbort, not kClose
   bool close_told = false;  // closing: the relay was told
   uint8_t keepalives_unanswered = 0;
-  uint32_t tick_slot = 0;   // index on that list
+  uint32_t tick_slot = 0;  // index on that list
   uint32_t negotiated_mss = 0;
   std::unique_ptr<HeldSyn> syn;
 
@@ -77,17 +79,17 @@ struct Flow {
   Chunk* pending_head = nullptr;
   Chunk* pending_tail = nullptr;
   uint32_t pending_bytes = 0;
-  uint32_t bytes_at_relay = 0;       // pushed, not yet taken
-  uint32_t window_bytes = 0;         // promised to the guest
+  uint32_t bytes_at_relay = 0;        // pushed, not yet taken
+  uint32_t window_bytes = 0;          // promised to the guest
   uint32_t drained_since_growth = 0;  // of the window; see GrowWindow
 
   // The host's bytes: blocks in order, from the first not acknowledged one.
   Block* blocks_head = nullptr;
   Block* blocks_tail = nullptr;
-  Block* unwritten = nullptr;         // the first that is not wholly written
+  Block* unwritten = nullptr;  // the first that is not wholly written
   uint32_t unwritten_offset = 0;
-  uint32_t acknowledged_offset = 0;   // of blocks_head
-  uint32_t block_bytes = 0;           // held in all
+  uint32_t acknowledged_offset = 0;  // of blocks_head
+  uint32_t block_bytes = 0;          // held in all
 
   Time opened_at{};
   Time last_heard{};     // any segment of the guest

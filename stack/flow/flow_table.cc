@@ -20,9 +20,7 @@ size_t AddressHash::operator()(const IpAddress& address) const {
 }
 
 FlowTable::FlowTable(uint32_t count_max, uint8_t relay_count)
-    : count_max_(count_max),
-      relay_count_(relay_count),
-      by_tuple_(0, TupleHash{RandomSipKey()}) {}
+    : count_max_(count_max), relay_count_(relay_count), by_tuple_(0, TupleHash{RandomSipKey()}) {}
 
 FlowTable::~FlowTable() = default;
 
@@ -65,8 +63,7 @@ TimeWaitTable::TimeWaitTable(uint32_t count_max, Duration rest)
     : count_max_(count_max), rest_(rest), entries_(0, TupleHash{RandomSipKey()}) {}
 
 void TimeWaitTable::Add(const TcpTuple& tuple, const TimeWaitState& state, Time now) {
-  while (!by_age_.empty() &&
-         (by_age_.front().first <= now || by_age_.size() >= count_max_)) {
+  while (!by_age_.empty() && (by_age_.front().first <= now || by_age_.size() >= count_max_)) {
     const auto& [expires, oldest] = by_age_.front();
     const auto found = entries_.find(oldest);
     // Another one under the same tuple may have come since.

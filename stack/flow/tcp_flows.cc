@@ -8,51 +8,6 @@
 #include "relay/check.h"
 
 namespace penstock {
-namespace {
-
-std::string_view StateName(const Flow& flow) {
-  switch (flow.state) {
-    case FlowState::kFree: return "free";
-    case FlowState::kDialing: return "dialing";
-    case FlowState::kHandshake: return "handshake";
-    case FlowState::kOpen:
-      return flow.host_eof || flow.pcb.guest_fin ? "half-closed" : "established";
-    case FlowState::kClosing: return "closing";
-  }
-  return "";
-}
-
-std::string_view EndName(FlowEnd end) {
-  switch (end) {
-    case FlowEnd::kNone: return "";
-    case FlowEnd::kClosed: return "closed";
-    case FlowEnd::kResetByGuest: return "reset by guest";
-    case FlowEnd::kResetByHost: return "reset by host";
-    case FlowEnd::kRefused: return "refused";
-    case FlowEnd::kUnreachable: return "unreachable";
-    case FlowEnd::kDialTimeout: return "dial timeout";
-    case FlowEnd::kHandshakeTimeout: return "handshake timeout";
-    case FlowEnd::kSilent: return "guest silent";
-    case FlowEnd::kStalled: return "stalled";
-    case FlowEnd::kKeepalive: return "keepalive timeout";
-    case FlowEnd::kOutOfMemory: return "out of memory";
-    case FlowEnd::kShutdown: return "shut down";
-  }
-  return "";
-}
-
-FlowInfo Describe(const Flow& flow, Time now) {
-  return {.guest = flow.tuple.guest,
-          .destination = flow.tuple.destination,
-          .state = std::string(StateName(flow)),
-          .end = std::string(EndName(flow.end)),
-          .bytes_to_host = flow.bytes_to_host,
-          .bytes_to_guest = flow.bytes_to_guest,
-          .age = now - flow.opened_at};
-}
-
-}  // namespace
-
 TcpFlows::TcpFlows(const Config& config, const LinkCapabilities& capabilities,
                    const LinkAddresses& link, FrameBatch& batch, Counters& counters,
                    std::vector<Relay*> relays, uint64_t slot_bytes)
@@ -254,10 +209,10 @@ void TcpFlows::PassToRelay(Flow& flow) {
   bool told = false;
   if (flow.state == FlowState::kOpen) {
     // The slots that stay free are kFin's, kClose's and kAbort's.
-    if (flow.pending_head != nullptr && flow.pipe.to_host.free_slots() > kToHostSlots - kDataToHostMax) {
-      flow.pipe.PushToHost({.chunks = flow.pending_head,
-                            .value = flow.pending_bytes,
-                            .kind = ToHost::kData});
+    if (flow.pending_head != nullptr &&
+        flow.pipe.to_host.free_slots() > kToHostSlots - kDataToHostMax) {
+      flow.pipe.PushToHost(
+          {.chunks = flow.pending_head, .value = flow.pending_bytes, .kind = ToHost::kData});
       flow.bytes_at_relay += flow.pending_bytes;
       flow.pending_head = flow.pending_tail = nullptr;
       flow.pending_bytes = 0;
@@ -381,71 +336,6 @@ void TcpFlows::UpdateTicking(Flow& flow) {
   if (ticking_.empty()) next_tick_ = kNever;
 }
 
-// ---------------------------------------------------------------- the end of a flow
-
-void TcpFlows::Close(Flow& flow, FlowEnd end, bool abort) {
-  PENSTOCK_CHECK(!flow.pcb.alive());
-  NoteRecord(flow);
-  if (abort) {
-    // What the guest sent before is the host's, if the pipe has a place for it.
-    PassToRelay(flow);
-    DropChunks(flow);
-  }
-  flow.end = end;
-  windows_bytes_ -= std::exchange(flow.window_bytes, 0);
-  flow.pcb.acknowledged_bytes = 0;
-  while (flow.blocks_head != nullptr) {
-    Block* block = flow.blocks_head;
-    flow.blocks_head = block->next;
-    ReturnBlock(flow, block);
-  }
-  to_guest_bytes_ -= flow.block_bytes;
-  flow.block_bytes = 0;
-  flow.blocks_tail = flow.unwritten = nullptr;
-  flow.syn.reset();
-  table_.Unlist(flow);
-  SetState(flow, FlowState::kClosing);
-  flow.abort = abort;
-  closing_.push_back(&flow);
-  flow.last_progress = now_;
-  FlowInfo info = Describe(flow, now_);
-  info.state = "closed";
-  if (closed_.size() < kClosedMax) {
-    closed_.push_back(std::move(info));
-  } else {
-    closed_[closed_next_] = std::move(info);
-  }
-  closed_next_ = (closed_next_ + 1) % kClosedMax;
-}
-
-void TcpFlows::DropChunks(Flow& flow) {
-  while (flow.pending_head != nullptr) {
-    Chunk* chunk = flow.pending_head;
-    flow.pending_head = chunk->next;
-    auto* buffer = reinterpret_cast<GuestBuffer*>(chunk);
-    buffer->pool->Give(buffer);
-  }
-  flow.pending_tail = nullptr;
-  flow.pending_bytes = 0;
-}
-
-void TcpFlows::AfterFlush() {
-  if (!batch_.empty()) return;
-  for (auto [flow, block] : acknowledged_) {
-    flow->pipe.returned.Push(block);
-    TellRelay(*flow);
-  }
-  acknowledged_.clear();
-  for (Flow* flow : closing_) {
-    flow->pipe.PushToHost({.kind = flow->abort ? ToHost::kAbort : ToHost::kClose});
-    flow->close_told = true;
-    TellRelay(*flow);
-  }
-  closing_.clear();
-  counters_.buffer_bytes_to_host.Set(buffers_.bytes_out() - slot_bytes_);
-  counters_.buffer_bytes_to_guest.Set(to_guest_bytes_);
-}
-
 void TcpFlows::RingRelays() {
   for (size_t i = 0; i < relays_.size(); ++i) {
     if (!relay_to_ring_[i]) continue;
@@ -454,74 +344,35 @@ void TcpFlows::RingRelays() {
   }
 }
 
-// The relay's last word came: everything was given back.
-void TcpFlows::Free(Flow& flow) {
-  TakeBackChunks(flow);
-  PENSTOCK_CHECK(flow.state == FlowState::kClosing);
-  flow.deadline = kNever;
-  UpdateTicking(flow);
-  SetState(flow, FlowState::kFree);
-  table_.Release(flow);
-}
-
-void TcpFlows::Shutdown() {
-  table_.ForEach([this](Flow& flow) {
-    engine_.Drop(flow.pcb);
-    NoteRecord(flow);
-    DropChunks(flow);
-    ToHostMessage lost;
-    while (flow.pipe.to_host.Pop(lost)) {
-      for (Chunk* chunk = lost.chunks; chunk != nullptr;) {
-        Chunk* next = chunk->next;
-        auto* buffer = reinterpret_cast<GuestBuffer*>(chunk);
-        buffer->pool->Give(buffer);
-        chunk = next;
-      }
-    }
-    TakeBackChunks(flow);
-    BlockPool& blocks = relays_[flow.relay_index]->blocks();
-    ToGuestMessage message;
-    while (flow.pipe.to_guest.Pop(message)) {
-      if (message.kind == ToGuest::kData) blocks.Give(message.block);
-    }
-    for (Block* block = flow.blocks_head; block != nullptr;) {
-      Block* next = block->next;
-      blocks.Give(block);
-      block = next;
-    }
-    flow.blocks_head = nullptr;
-    flow.state = FlowState::kFree;
-  });
-  for (auto [flow, block] : acknowledged_) relays_[flow->relay_index]->blocks().Give(block);
-  acknowledged_.clear();
-  table_.ForEachSlot([this](Flow& flow) {
-    for (Block* block = flow.pipe.returned.TakeAll(); block != nullptr;) {
-      Block* next = block->next;
-      relays_[flow.relay_index]->blocks().Give(block);
-      block = next;
-    }
-  });
-}
-
 void TcpFlows::SetState(Flow& flow, FlowState state) {
   static constexpr auto kAllowed = [](FlowState from, FlowState to) {
     switch (from) {
-      case FlowState::kFree: return to == FlowState::kDialing;
-      case FlowState::kDialing: return to == FlowState::kHandshake || to == FlowState::kClosing;
-      case FlowState::kHandshake: return to == FlowState::kOpen || to == FlowState::kClosing;
-      case FlowState::kOpen: return to == FlowState::kClosing;
-      case FlowState::kClosing: return to == FlowState::kFree;
+      case FlowState::kFree:
+        return to == FlowState::kDialing;
+      case FlowState::kDialing:
+        return to == FlowState::kHandshake || to == FlowState::kClosing;
+      case FlowState::kHandshake:
+        return to == FlowState::kOpen || to == FlowState::kClosing;
+      case FlowState::kOpen:
+        return to == FlowState::kClosing;
+      case FlowState::kClosing:
+        return to == FlowState::kFree;
     }
     return false;
   };
   PENSTOCK_CHECK(kAllowed(flow.state, state));
   const auto count = [this](FlowState which) -> uint32_t* {
     switch (which) {
-      case FlowState::kFree: return nullptr;
-      case FlowState::kDialing: return &dialing_;
-      case FlowState::kHandshake: return &handshake_;
-      case FlowState::kOpen: return &open_;
-      case FlowState::kClosing: return &closing_count_;
+      case FlowState::kFree:
+        return nullptr;
+      case FlowState::kDialing:
+        return &dialing_;
+      case FlowState::kHandshake:
+        return &handshake_;
+      case FlowState::kOpen:
+        return &open_;
+      case FlowState::kClosing:
+        return &closing_count_;
     }
     return nullptr;
   };
@@ -554,8 +405,7 @@ bool TcpFlows::SendSegment(const SegmentToGuest& segment) noexcept {
                                                std::span(header).subspan(used));
   std::memcpy(header.data() + transport, segment.header.data(), segment.header.size());
   used = transport + segment.header.size();
-  const uint16_t pseudo =
-      PseudoHeaderSum(segment.tuple.destination.address, guest, 6, tcp_bytes);
+  const uint16_t pseudo = PseudoHeaderSum(segment.tuple.destination.address, guest, 6, tcp_bytes);
   constexpr size_t kChecksumOffset = 16;  // RFC 9293 3.1
   uint8_t* checksum = header.data() + transport + kChecksumOffset;
   Offload offload{.checksum = ChecksumState::kComplete};
@@ -584,20 +434,6 @@ bool TcpFlows::SendSegment(const SegmentToGuest& segment) noexcept {
     offload.header_bytes = static_cast<uint16_t>(used);
   }
   return batch_.Append(std::span(header).first(used), segment.payload, offload);
-}
-
-// ---------------------------------------------------------------- the flow table
-
-std::vector<FlowInfo> TcpFlows::Flows() const {
-  std::vector<FlowInfo> rows;
-  rows.reserve(table_.in_use() + closed_.size());
-  table_.ForEach([&](Flow& flow) {
-    if (flow.state != FlowState::kClosing) rows.push_back(Describe(flow, now_));
-  });
-  for (size_t i = 0; i < closed_.size(); ++i) {
-    rows.push_back(closed_[(closed_next_ + closed_.size() - 1 - i) % closed_.size()]);
-  }
-  return rows;
 }
 
 }  // namespace penstock

@@ -11,12 +11,13 @@
 //
 // Work is in proportion to the flows that are ready. Poll thread only.
 //
-// tcp_flows.cc serves open flows, tcp_open.cc begins and refuses them,
-// tcp_timers.cc ends them by time.
+// tcp_flows.cc serves open flows, tcp_open.cc begins and refuses them, tcp_end.cc lets
+// go of them, tcp_timers.cc does what time alone causes.
 #ifndef PENSTOCK_STACK_FLOW_TCP_FLOWS_H_
 #define PENSTOCK_STACK_FLOW_TCP_FLOWS_H_
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -41,9 +42,8 @@ class TcpFlows final : private SegmentSink {
  public:
   // `link` may learn the guest's MAC later. `slot_bytes`: of the receive slots that
   // the caller takes from buffers(), which no flow holds. All references outlive this.
-  TcpFlows(const Config& config, const LinkCapabilities& capabilities,
-           const LinkAddresses& link, FrameBatch& batch, Counters& counters,
-           std::vector<Relay*> relays, uint64_t slot_bytes);
+  TcpFlows(const Config& config, const LinkCapabilities& capabilities, const LinkAddresses& link,
+           FrameBatch& batch, Counters& counters, std::vector<Relay*> relays, uint64_t slot_bytes);
   ~TcpFlows();
 
   void BeginPass(Time now);
@@ -90,13 +90,15 @@ class TcpFlows final : private SegmentSink {
   void ReturnBlock(Flow& flow, Block* block);
   // The pipe has something for the relay.
   void TellRelay(Flow& flow);
+
+  // tcp_end.cc
   // Ends the flow: `abort` resets the host socket. The PCB must be gone.
   void Close(Flow& flow, FlowEnd end, bool abort);
   void Free(Flow& flow);
   void DropChunks(Flow& flow);
 
   // tcp_open.cc
-  void OpenFlow(Packet& packet, const TcpTuple& tuple);
+  void OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uint32_t> isn_after);
   enum class Refusal : uint8_t { kNone, kReset, kHostUnreachable };
   [[nodiscard]] Refusal Resolve(const Endpoint& destination, OpenRequest& request) const;
   [[nodiscard]] bool HalfOpenLimitReached(const Packet& packet);

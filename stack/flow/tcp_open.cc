@@ -21,7 +21,7 @@ bool SequenceBefore(uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b)
 
 // Below this a guest could make thousands of tiny segments out of one block.
 constexpr uint32_t kMssMin = 216;
-constexpr uint32_t kMssDefaultIpv4 = 536;    // RFC 9293 3.7.1
+constexpr uint32_t kMssDefaultIpv4 = 536;  // RFC 9293 3.7.1
 constexpr uint32_t kMssDefaultIpv6 = 1'220;
 constexpr uint32_t kPathMssMinIpv4 = 536;
 constexpr uint32_t kPathMssMinIpv6 = 1'220;
@@ -50,16 +50,18 @@ bool TcpFlows::Segment(Packet& packet, GuestBuffer& slot) {
   }
   const bool is_syn = (packet.tcp.flags & (kTcpSyn | kTcpAck | kTcpRst)) == kTcpSyn;
   if (flow == nullptr) {
+    std::optional<uint32_t> isn_after;
     if (const TimeWaitState* state = time_wait_.Find(tuple, now_)) {
       if (!is_syn || !SequenceBefore(state->receive_next - 1, packet.tcp.sequence)) {
         AnswerTimeWait(packet, tuple, *state);
         return false;
       }
       counters_.time_wait_recycled.Add(1);
+      isn_after = state->send_next;
       time_wait_.Remove(tuple);
     }
     if (is_syn) {
-      OpenFlow(packet, tuple);
+      OpenFlow(packet, tuple, isn_after);
     } else {
       AnswerWithoutFlow(packet, tuple);
     }
@@ -70,7 +72,9 @@ bool TcpFlows::Segment(Packet& packet, GuestBuffer& slot) {
   if (flow->state == FlowState::kDialing) {
     // A guest that gave up and began anew on the same port: the newest SYN counts.
     if (is_syn && packet.tcp.sequence != flow->syn->sequence) {
+      const std::optional<uint32_t> isn_after = flow->syn->isn_after;
       flow->syn = Hold(packet);
+      flow->syn->isn_after = isn_after;
       flow->negotiated_mss = MssFor(tuple.guest.address, packet.tcp.mss);
     }
     counters_.Drop(is_syn ? DropCause::kSynWhileDialing : DropCause::kNotSynWhileDialing);
@@ -107,7 +111,7 @@ bool TcpFlows::Segment(Packet& packet, GuestBuffer& slot) {
 
 // ---------------------------------------------------------------- a new flow
 
-void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple) {
+void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uint32_t> isn_after) {
   if (HalfOpenLimitReached(packet)) return;
   OpenRequest request;
   const Refusal refusal = Resolve(tuple.destination, request);
@@ -141,6 +145,7 @@ void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple) {
   flow->opened_at = flow->last_heard = flow->last_progress = now_;
   flow->negotiated_mss = MssFor(tuple.guest.address, packet.tcp.mss);
   flow->syn = Hold(packet);
+  flow->syn->isn_after = isn_after;
   SetState(*flow, FlowState::kDialing);
   // One block makes one segment, or a whole number of them.
   const bool v4 = packet.source.is_v4();
@@ -202,8 +207,7 @@ void TcpFlows::CountHalfOpen(const Flow& flow, int change) {
 uint32_t TcpFlows::MssFor(const IpAddress& guest, std::optional<uint16_t> offered) const {
   const uint32_t headers = guest.is_v4() ? 40 : 60;
   const uint32_t fallback = guest.is_v4() ? kMssDefaultIpv4 : kMssDefaultIpv6;
-  return std::min(std::max<uint32_t>(offered.value_or(fallback), kMssMin),
-                  config_.mtu - headers);
+  return std::min(std::max<uint32_t>(offered.value_or(fallback), kMssMin), config_.mtu - headers);
 }
 
 // 64 KiB while half the budget is free, less when many flows share it, so that what
@@ -219,7 +223,9 @@ void TcpFlows::OnConnected(Flow& flow) {
   const uint32_t window = InitialWindow();
   SetState(flow, FlowState::kHandshake);
   const std::span<uint8_t> header = std::span(syn->tcp_header).first(syn->tcp_header_bytes);
-  if (!engine_.Accept(flow.pcb, flow.tuple, header, flow.negotiated_mss, window, &flow)) {
+  const AcceptOptions options{
+      .negotiated_mss = flow.negotiated_mss, .window_bytes = window, .isn_after = syn->isn_after};
+  if (!engine_.Accept(flow.pcb, flow.tuple, header, options, &flow)) {
     return Close(flow, FlowEnd::kOutOfMemory, true);
   }
   flow.window_bytes = window;
@@ -252,9 +258,14 @@ void TcpFlows::OnDialFailed(Flow& flow, int error) {
       SendResetForSyn(flow);
   }
   switch (end) {
-    case FlowEnd::kUnreachable: counters_.flows_unreachable.Add(1); break;
-    case FlowEnd::kDialTimeout: counters_.flows_dial_timeout.Add(1); break;
-    default: counters_.flows_refused.Add(1);
+    case FlowEnd::kUnreachable:
+      counters_.flows_unreachable.Add(1);
+      break;
+    case FlowEnd::kDialTimeout:
+      counters_.flows_dial_timeout.Add(1);
+      break;
+    default:
+      counters_.flows_refused.Add(1);
   }
   Close(flow, end, true);
 }
@@ -318,8 +329,8 @@ void TcpFlows::SendControl(const TcpControl& segment) {
 void TcpFlows::SendUnreachable(Unreachable kind, std::span<const uint8_t> quote) {
   std::array<uint8_t, kEmittedFrameBytesMax> frame;
   const bool v4 = (quote[0] >> 4) == 4;
-  const size_t length = EmitUnreachable(
-      link_, kind, v4 ? config_.ipv4.gateway : config_.ipv6.gateway, quote, frame);
+  const size_t length =
+      EmitUnreachable(link_, kind, v4 ? config_.ipv4.gateway : config_.ipv6.gateway, quote, frame);
   if (length > 0 && !batch_.AppendCopy(std::span(frame).first(length))) {
     counters_.replies_lost.Add(1);
   }

@@ -50,14 +50,13 @@ void TcpFlows::SetDeadline(Flow& flow) {
       if (!flow.pcb.alive()) {
         flow.deadline = After(flow.last_progress, config_.stall_timeout);
       } else if (NoteWaiting(flow)) {
-        flow.deadline =
-            std::min(After(std::max(flow.last_heard, flow.waiting_since), config_.silent_timeout),
-                     After(std::max(flow.last_progress, flow.waiting_since),
-                           config_.stall_timeout));
+        flow.deadline = std::min(
+            After(std::max(flow.last_heard, flow.waiting_since), config_.silent_timeout),
+            After(std::max(flow.last_progress, flow.waiting_since), config_.stall_timeout));
       } else {
-        flow.deadline = After(flow.last_heard, config_.keepalive_idle +
-                                                   flow.keepalives_unanswered *
-                                                       config_.keepalive_interval);
+        flow.deadline =
+            After(flow.last_heard,
+                  config_.keepalive_idle + flow.keepalives_unanswered * config_.keepalive_interval);
       }
       break;
     case FlowState::kClosing:

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstring>
 #include <new>
+#include <optional>
 
 #include "relay/check.h"
 
@@ -24,11 +25,14 @@ static_assert(kWindowBytesMax == TCP_WND);
 static_assert(kTick == std::chrono::milliseconds(TCP_SLOW_INTERVAL));
 
 struct Engine::Lwip {
-  struct netif netif{};
-  struct tcp_pcb_listen listener{};
+  struct netif netif {};
+  struct tcp_pcb_listen listener {};
 };
 
 namespace {
+
+// 300 ms; with sv at 3 lwIP's arithmetic never goes below it.
+constexpr uint32_t kRtoFloorTicks = 3;
 
 // The engine inside which lwIP runs on this thread, and the PCB it works on.
 thread_local Engine* current_engine = nullptr;
@@ -119,8 +123,8 @@ struct LwipCallbacks {
     if (pcb == nullptr || p->len < header_bytes) return ERR_ARG;
     if ((TCPH_FLAGS(header) & TCP_SYN) != 0) {
       // lwIP would offer its compile-time window.
-      header->wnd = lwip_htons(static_cast<u16_t>(
-          std::min<uint32_t>(pcb->window_bytes_, kInitialWindowBytes)));
+      header->wnd = lwip_htons(
+          static_cast<u16_t>(std::min<uint32_t>(pcb->window_bytes_, kInitialWindowBytes)));
     }
     std::array<iovec, kFramePartsMax - 1> parts;
     size_t count = 0;
@@ -133,18 +137,17 @@ struct LwipCallbacks {
       if (count == parts.size()) return ERR_BUF;  // Write() never makes so many
       parts[count++] = {q->payload, q->len};
     }
-    const SegmentToGuest segment{
-        .owner = pcb->owner_,
-        .tuple = pcb->tuple_,
-        .header = {static_cast<const uint8_t*>(p->payload), header_bytes},
-        .payload = {parts.data(), count},
-        .payload_bytes = static_cast<uint32_t>(p->tot_len - header_bytes),
-        .negotiated_mss = pcb->negotiated_mss_};
+    const SegmentToGuest segment{.owner = pcb->owner_,
+                                 .tuple = pcb->tuple_,
+                                 .header = {static_cast<const uint8_t*>(p->payload), header_bytes},
+                                 .payload = {parts.data(), count},
+                                 .payload_bytes = static_cast<uint32_t>(p->tot_len - header_bytes),
+                                 .negotiated_mss = pcb->negotiated_mss_};
     return current_engine->sink_.SendSegment(segment) ? ERR_OK : ERR_WOULDBLOCK;
   }
 
-  static u32_t InitialSequence(const ip_addr_t* local, u16_t local_port,
-                               const ip_addr_t* remote, u16_t remote_port) {
+  static u32_t InitialSequence(const ip_addr_t* local, u16_t local_port, const ip_addr_t* remote,
+                               u16_t remote_port) {
     std::array<uint8_t, 36> tuple{};
     std::memcpy(tuple.data(), local, 16);
     std::memcpy(tuple.data() + 16, remote, 16);
@@ -153,8 +156,12 @@ struct LwipCallbacks {
     // RFC 6528 section 3: a clock of 4 microseconds plus a keyed hash of the tuple.
     const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(
         current_engine->now_.time_since_epoch());
-    return static_cast<u32_t>(micros.count() / 4) +
-           static_cast<u32_t>(SipHash(current_engine->isn_key_, tuple));
+    const u32_t sequence = static_cast<u32_t>(micros.count() / 4) +
+                           static_cast<u32_t>(SipHash(current_engine->isn_key_, tuple));
+    // RFC 9293 3.6.1: beyond what the tuple's last connection used.
+    const std::optional<u32_t>& after = current_engine->isn_after_;
+    if (after.has_value() && static_cast<s32_t>(sequence - *after) <= 0) return *after + 65'537;
+    return sequence;
   }
 };
 
@@ -206,8 +213,8 @@ bool Pcb::drained() const { return pcb_->unsent == nullptr && pcb_->unacked == n
 
 bool Pcb::NeedsTick() const {
   if (pcb_ == nullptr) return false;
-  const bool settled = pcb_->state == ESTABLISHED || pcb_->state == CLOSE_WAIT ||
-                       pcb_->state == FIN_WAIT_2;
+  const bool settled =
+      pcb_->state == ESTABLISHED || pcb_->state == CLOSE_WAIT || pcb_->state == FIN_WAIT_2;
   return !settled || pcb_->rtime >= 0 || pcb_->persist_backoff > 0 || pcb_->unsent != nullptr ||
          pcb_->ooseq != nullptr || (pcb_->flags & TF_CLOSEPEND) != 0;
 }
@@ -234,11 +241,13 @@ uint32_t Engine::SuperSegmentBytes(const Pcb& pcb) const {
 }
 
 bool Engine::Accept(Pcb& pcb, const TcpTuple& tuple, std::span<uint8_t> tcp_header,
-                    uint32_t negotiated_mss, uint32_t window_bytes, void* owner) {
+                    const AcceptOptions& options, void* owner) {
   pcb.tuple_ = tuple;
   pcb.owner_ = owner;
-  pcb.negotiated_mss_ = negotiated_mss;
-  pcb.window_bytes_ = window_bytes;
+  pcb.negotiated_mss_ = options.negotiated_mss;
+  pcb.window_bytes_ = options.window_bytes;
+  pcb.accepted_tick_ = ticks_;
+  isn_after_ = options.isn_after;
   Scope scope(*this, &pcb);
   ip_data.current_netif = ip_data.current_input_netif = &lwip_->netif;
   ToLwip(tuple.guest.address, ip_data.current_iphdr_src);
@@ -247,11 +256,11 @@ bool Engine::Accept(Pcb& pcb, const TcpTuple& tuple, std::span<uint8_t> tcp_head
   lwip_->listener.callback_arg = &pcb;
   lwip_->listener.next = nullptr;
   tcp_listen_pcbs.listen_pcbs = &lwip_->listener;
-  struct pbuf_custom custom{};
+  struct pbuf_custom custom {};
   custom.custom_free_function = &FreeNothing;
-  struct pbuf* p = pbuf_alloced_custom(PBUF_RAW, static_cast<u16_t>(tcp_header.size()), PBUF_REF,
-                                       &custom, tcp_header.data(),
-                                       static_cast<u16_t>(tcp_header.size()));
+  struct pbuf* p =
+      pbuf_alloced_custom(PBUF_RAW, static_cast<u16_t>(tcp_header.size()), PBUF_REF, &custom,
+                          tcp_header.data(), static_cast<u16_t>(tcp_header.size()));
   tcp_input(p, &lwip_->netif);
   struct tcp_pcb* made = tcp_active_pcbs;
   if (made == nullptr) return false;
@@ -262,8 +271,8 @@ bool Engine::Accept(Pcb& pcb, const TcpTuple& tuple, std::span<uint8_t> tcp_head
   tcp_err(made, &LwipCallbacks::Ended);
   tcp_nagle_disable(made);
   made->mss = static_cast<u16_t>(SuperSegmentBytes(pcb));
-  made->rcv_wnd = made->rcv_ann_wnd = window_bytes;
-  made->rcv_ann_right_edge = made->rcv_nxt + window_bytes;
+  made->rcv_wnd = made->rcv_ann_wnd = options.window_bytes;
+  made->rcv_ann_right_edge = made->rcv_nxt + options.window_bytes;
   return true;
 }
 
@@ -274,9 +283,8 @@ void Engine::Receive(Pcb& pcb, GuestBuffer& buffer, std::span<uint8_t> segment) 
   }
   auto* custom = new (buffer.pbuf) pbuf_custom{};
   custom->custom_free_function = &FreeGuestPbuf;
-  struct pbuf* p =
-      pbuf_alloced_custom(PBUF_RAW, static_cast<u16_t>(segment.size()), PBUF_REF, custom,
-                          segment.data(), static_cast<u16_t>(segment.size()));
+  struct pbuf* p = pbuf_alloced_custom(PBUF_RAW, static_cast<u16_t>(segment.size()), PBUF_REF,
+                                       custom, segment.data(), static_cast<u16_t>(segment.size()));
   struct tcp_pcb* const raw = pcb.pcb_;
   const bool was_recovering = (raw->flags & TF_INFR) != 0;
   const bool was_handshake = pcb.in_handshake();
@@ -291,12 +299,25 @@ void Engine::Receive(Pcb& pcb, GuestBuffer& buffer, std::span<uint8_t> segment) 
     // The link to the guest is local: no slow start.
     raw->cwnd = TCP_SND_BUF;
     raw->ssthresh = TCP_SND_BUF;
+    TakeHandshakeTime(pcb);
   }
   // One acknowledgement for the whole pass: Acknowledge().
   if ((raw->flags & (TF_ACK_DELAY | TF_ACK_NOW)) != 0) {
     tcp_clear_flags(raw, TF_ACK_DELAY | TF_ACK_NOW);
     pcb.must_acknowledge = true;
   }
+}
+
+// RFC 6298 2.2: the first measurement sets the estimate, where lwIP would let its
+// initial one decay over many round trips: the first loss of a connection would cost a
+// second. sa is eight times the round trip, sv four times its deviation, in ticks.
+void Engine::TakeHandshakeTime(Pcb& pcb) {
+  if (pcb.handshake_retransmitted_) return;  // Karn: whose answer was it?
+  struct tcp_pcb* raw = pcb.pcb_;
+  const uint32_t round_trip = std::min<uint32_t>(ticks_ - pcb.accepted_tick_, 100);
+  raw->sa = static_cast<s16_t>(round_trip << 3);
+  raw->sv = static_cast<s16_t>(std::max<uint32_t>(round_trip << 1, kRtoFloorTicks));
+  raw->rto = static_cast<s16_t>((raw->sa >> 3) + raw->sv);
 }
 
 void Engine::NoteDupack(Pcb& pcb, bool was_recovering) {
@@ -367,9 +388,8 @@ void Engine::Acknowledge(Pcb& pcb) {
   const uint32_t worthwhile = std::min(pcb.window_bytes_ / 2, 2 * pcb.negotiated_mss_);
   const uint32_t told = raw->rcv_ann_right_edge - raw->rcv_nxt;
   const bool was_closed = (told >> raw->rcv_scale) == 0 && (raw->rcv_wnd >> raw->rcv_scale) > 0;
-  const bool update =
-      static_cast<int32_t>(moved) > 0 && (moved >= worthwhile || was_closed) &&
-      raw->state != CLOSE_WAIT && raw->state != LAST_ACK && raw->state != CLOSING;
+  const bool update = static_cast<int32_t>(moved) > 0 && (moved >= worthwhile || was_closed) &&
+                      raw->state != CLOSE_WAIT && raw->state != LAST_ACK && raw->state != CLOSING;
   if (!update && !pcb.must_acknowledge) return;
   if (static_cast<int32_t>(moved) > 0) raw->rcv_ann_wnd = raw->rcv_wnd;
   Scope scope(*this, &pcb);
@@ -431,11 +451,16 @@ void Engine::Tick(std::span<Pcb* const> pcbs) {
     Scope scope(*this, pcb);
     // lwIP counts the tick itself; every PCB is to see the same one.
     const uint32_t tick = tcp_ticks;
+    // Handshakes and closes end by the flow's deadlines, not by lwIP's.
+    if (raw->state == SYN_RCVD || raw->state == LAST_ACK) raw->tmr = tick;
     tcp_fasttmr();
     tcp_slowtmr();
     tcp_ticks = tick;
     if (!pcb->alive()) continue;
-    if (raw->nrtx > before[0]) ++pcb->retransmits_by_timer;
+    if (raw->nrtx > before[0]) {
+      ++pcb->retransmits_by_timer;
+      pcb->handshake_retransmitted_ |= pcb->in_handshake();
+    }
     if (raw->persist_probe > before[1]) ++pcb->zero_window_probes;
   }
   ++ticks_;
@@ -444,8 +469,9 @@ void Engine::Tick(std::span<Pcb* const> pcbs) {
 void Engine::HurryRetransmission(Pcb& pcb) {
   struct tcp_pcb* raw = pcb.pcb_;
   if (raw == nullptr) return;
-  if (raw->rtime >= 0) raw->rtime = raw->rto;
-  if (raw->persist_backoff > 0) {
+  // Only what went unanswered: what was sent just now may be answered by this frame.
+  if (raw->rtime >= 0 && raw->nrtx > 0) raw->rtime = raw->rto;
+  if (raw->persist_backoff > 0 && raw->persist_probe > 1) {
     raw->persist_backoff = 1;
     raw->persist_cnt = 0xff;
   }
@@ -477,9 +503,15 @@ err_t ip6_output_if(struct pbuf* p, const ip6_addr_t* source, const ip6_addr_t*,
                     struct netif*) {
   return LwipCallbacks::Output(p, reinterpret_cast<const ip_addr_t*>(source));
 }
-struct netif* ip4_route(const ip4_addr_t*) { return penstock::current_netif; }
-struct netif* ip6_route(const ip6_addr_t*, const ip6_addr_t*) { return penstock::current_netif; }
-struct netif* netif_get_by_index(u8_t) { return penstock::current_netif; }
+struct netif* ip4_route(const ip4_addr_t*) {
+  return penstock::current_netif;
+}
+struct netif* ip6_route(const ip6_addr_t*, const ip6_addr_t*) {
+  return penstock::current_netif;
+}
+struct netif* netif_get_by_index(u8_t) {
+  return penstock::current_netif;
+}
 u16_t nd6_get_destination_mtu(const ip6_addr_t*, struct netif* netif) { return netif->mtu; }
 u8_t ip4_addr_isbroadcast_u32(u32_t address, const struct netif*) {
   return address == 0xffffffffu || address == 0;

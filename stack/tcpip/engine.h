@@ -20,6 +20,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "relay/endpoint.h"
@@ -50,11 +51,11 @@ inline constexpr uint32_t kWindowBytesMax = 4u << 20;
 
 // Why a PCB is gone.
 enum class PcbEnd : uint8_t {
-  kNone,        // it is alive
-  kClosed,      // both sides finished and acknowledged
-  kTimeWait,    // the same, and the tuple must rest; see Pcb::time_wait()
-  kReset,       // the guest reset it
-  kFailed,      // lwIP gave it up (out of memory)
+  kNone,      // it is alive
+  kClosed,    // both sides finished and acknowledged
+  kTimeWait,  // the same, and the tuple must rest; see Pcb::time_wait()
+  kReset,     // the guest reset it
+  kFailed,    // lwIP gave it up (out of memory)
 };
 
 struct TcpTuple {
@@ -95,6 +96,7 @@ class Pcb final {
     received_head = received_tail = nullptr;
     received_bytes = acknowledged_bytes = 0;
     established = guest_fin = must_acknowledge = false;
+    handshake_retransmitted_ = false;
     end = PcbEnd::kNone;
     retransmits_by_dupack = retransmits_by_timer = zero_window_probes = 0;
   }
@@ -118,6 +120,8 @@ class Pcb final {
   struct tcp_pcb* pcb_ = nullptr;
   uint32_t window_bytes_ = 0;    // the flow's whole receive window
   uint32_t negotiated_mss_ = 0;  // payload bytes of one segment on the wire
+  uint32_t accepted_tick_ = 0;
+  bool handshake_retransmitted_ = false;
   TimeWaitState time_wait_;
   TcpTuple tuple_;
   void* owner_ = nullptr;
@@ -125,7 +129,7 @@ class Pcb final {
 
 // A segment that lwIP wants to leave. Valid during the call.
 struct SegmentToGuest {
-  void* owner;                      // as given to Accept
+  void* owner;  // as given to Accept
   const TcpTuple& tuple;
   std::span<const uint8_t> header;  // the TCP header with options; checksum 0
   std::span<const iovec> payload;
@@ -149,6 +153,14 @@ struct EngineOptions {
   bool super_segments_ipv6 = false;
 };
 
+struct AcceptOptions {
+  uint32_t negotiated_mss = 536;
+  uint32_t window_bytes = kInitialWindowBytes;
+  // The initial sequence number lies beyond this one: what the last connection of the
+  // tuple, in TIME_WAIT, used.
+  std::optional<uint32_t> isn_after = std::nullopt;
+};
+
 class Engine final {
  public:
   Engine(const EngineOptions& options, SegmentSink& sink);
@@ -163,7 +175,7 @@ class Engine final {
   // it is swapped in place. `owner` comes back in SegmentToGuest. False if lwIP
   // had no memory.
   [[nodiscard]] bool Accept(Pcb& pcb, const TcpTuple& tuple, std::span<uint8_t> tcp_header,
-                            uint32_t negotiated_mss, uint32_t window_bytes, void* owner);
+                            const AcceptOptions& options, void* owner);
 
   // Feeds a segment: `segment` is the TCP header and its payload inside `buffer`,
   // which the engine owns from then on unless it is a receive slot.
@@ -197,8 +209,8 @@ class Engine final {
 
   // One tick for these PCBs, which must be those whose NeedsTick() is true.
   void Tick(std::span<Pcb* const> pcbs);
-  // A guest that was silent is back: lets the timer of what is in flight expire at
-  // the next tick.
+  // A guest that was silent is back: lets the timer of what was sent more than once
+  // without an answer expire at the next tick.
   void HurryRetransmission(Pcb& pcb);
 
  private:
@@ -208,12 +220,14 @@ class Engine final {
 
   [[nodiscard]] uint32_t SuperSegmentBytes(const Pcb& pcb) const;
   void NoteDupack(Pcb& pcb, bool was_recovering);
+  void TakeHandshakeTime(Pcb& pcb);
 
   const EngineOptions options_;
   SegmentSink& sink_;
   const SipKey isn_key_;
   Time now_{};
-  uint32_t ticks_ = 1000;  // lwIP reads 0 as "no measurement"
+  std::optional<uint32_t> isn_after_;  // of the Accept under way
+  uint32_t ticks_ = 1000;              // lwIP reads 0 as "no measurement"
   std::unique_ptr<Lwip> lwip_;
 };
 

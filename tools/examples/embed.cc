@@ -19,10 +19,10 @@ namespace {
 
 // An ARP request from 10.0.2.15 (RFC 826): who has 10.0.2.2?
 constexpr std::array<uint8_t, 42> kWhoHasTheGateway = {
-    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0,    0, 0,    0,    0x15, 0x08, 0x06,  // Ethernet
-    0,    1,    0x08, 0,    6,    4,    0,    1,                                      // a request
-    0x02, 0,    0,    0,    0,    0x15, 10,   0,    2, 15,                            // from
-    0,    0,    0,    0,    0,    0,    10,   0,    2, 2};                            // about
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0, 0, 0,  0, 0x15, 0x08, 0x06,  // Ethernet
+    0,    1,    0x08, 0,    6,    4,    0,    1,                              // a request
+    0x02, 0,    0,    0,    0,    0x15, 10,   0, 2, 15,                       // from
+    0,    0,    0,    0,    0,    0,    10,   0, 2, 2};                       // about
 constexpr size_t kSenderMacAt = 22;
 
 void RunMachine(std::unique_ptr<penstock::FrameRingsGuestEnd> network) {
@@ -30,8 +30,8 @@ void RunMachine(std::unique_ptr<penstock::FrameRingsGuestEnd> network) {
   while (!network->ended()) {
     if (const auto frame = network->FrontToGuest()) {
       const uint8_t* mac = frame->bytes.data() + kSenderMacAt;
-      std::printf("10.0.2.2 is at %02x:%02x:%02x:%02x:%02x:%02x\n", mac[0], mac[1], mac[2],
-                  mac[3], mac[4], mac[5]);
+      std::printf("10.0.2.2 is at %02x:%02x:%02x:%02x:%02x:%02x\n", mac[0], mac[1], mac[2], mac[3],
+                  mac[4], mac[5]);
       network->PopToGuest();
       return;
     }

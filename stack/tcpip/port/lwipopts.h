@@ -76,9 +76,6 @@
  * virtual machine would be reset. */
 #define TCP_SYNMAXRTX 250
 #define TCP_MAXRTX 250
-/* The stack's own handshake and close deadlines are the shorter ones. */
-#define TCP_SYN_RCVD_TIMEOUT 3600000
-#define TCP_MSL 1800000UL
 
 /* Window updates are decided by stack/flow, never by lwIP. */
 #define TCP_WND_UPDATE_THRESHOLD 0x7fffffffu

@@ -2,10 +2,9 @@
 #ifndef PENSTOCK_ARCH_CC_H
 #define PENSTOCK_ARCH_CC_H
 
+#include <endian.h>
 #include <stdint.h>
 #include <stdlib.h>
-
-#include <endian.h>
 
 #define LWIP_TIMEVAL_PRIVATE 0
 #define LWIP_ERRNO_STDINCLUDE 1
@@ -20,7 +19,8 @@
 #ifdef __cplusplus
 extern "C"
 #endif
-void penstock_lwip_assert_failed(const char* message, int line, const char* file);
+    void
+    penstock_lwip_assert_failed(const char* message, int line, const char* file);
 #define LWIP_PLATFORM_ASSERT(x) penstock_lwip_assert_failed(x, __LINE__, __FILE__)
 #endif
 #define LWIP_PLATFORM_DIAG(x)
