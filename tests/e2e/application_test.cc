@@ -1,5 +1,5 @@
 // Ordinary programs in the sandbox: HTTPS by curl against a server with a long chain
-// of certificates, whose flight is larger than any first window.
+// of certificates, and the demo that a newcomer runs first.
 
 #include <unistd.h>
 
@@ -24,10 +24,9 @@ void MakeCertificates(const TemporaryFolder& folder) {
   };
   auto sign = [&](const std::string& name, const std::string& issuer,
                   const std::string& extensions) {
-    RunOrThrow({"openssl", "x509", "-req", "-days", "2", "-in", folder / (name + ".csr"),
-                "-CA", folder / (issuer + ".pem"), "-CAkey", folder / (issuer + ".key"),
-                "-CAcreateserial", "-extfile", folder / extensions,
-                "-out", folder / (name + ".pem")});
+    RunOrThrow({"openssl", "x509", "-req", "-days", "2", "-in", folder / (name + ".csr"), "-CA",
+                folder / (issuer + ".pem"), "-CAkey", folder / (issuer + ".key"), "-CAcreateserial",
+                "-extfile", folder / extensions, "-out", folder / (name + ".pem")});
   };
   RunOrThrow({"openssl", "req", "-x509", "-days", "2", "-newkey", "rsa:2048", "-nodes", "-subj",
               "/CN=root", "-keyout", folder / "root.key", "-out", folder / "root.pem"});
@@ -56,8 +55,9 @@ TEST_P(Application, HttpsWithALongCertificateChain) {
   TemporaryFolder folder;
   MakeCertificates(folder);
   // Base64: four characters for three bytes.
-  size_t chain_bytes = (ReadFile(folder / "server.pem").size() +
-                        ReadFile(folder / "intermediate.pem").size()) * 3 / 4;
+  size_t chain_bytes =
+      (ReadFile(folder / "server.pem").size() + ReadFile(folder / "intermediate.pem").size()) * 3 /
+      4;
   ASSERT_GT(chain_bytes, 4096u);
   std::string page(1 << 20, '\0');
   FillPattern(1, 0, {reinterpret_cast<uint8_t*>(page.data()), page.size()});
@@ -65,11 +65,10 @@ TEST_P(Application, HttpsWithALongCertificateChain) {
 
   Pipe output;
   std::string path = folder / "";
-  Process server({"openssl", "s_server", "-WWW", "-accept", "4433",
-                  family() == Family::kIpv4 ? "-4" : "-6",
-                  "-cert", "server.pem", "-key", "server.key", "-cert_chain", "intermediate.pem"},
-                 {.output = output.writing_end.get(),
-                  .before_exec = [&] { (void)!chdir(path.c_str()); }});
+  Process server(
+      {"openssl", "s_server", "-WWW", "-accept", "4433", family() == Family::kIpv4 ? "-4" : "-6",
+       "-cert", "server.pem", "-key", "server.key", "-cert_chain", "intermediate.pem"},
+      {.output = output.writing_end.get(), .before_exec = [&] { (void)!chdir(path.c_str()); }});
   output.writing_end.Close();
   WaitForLine(output.reading_end.get(), "ACCEPT");
 
@@ -78,6 +77,17 @@ TEST_P(Application, HttpsWithALongCertificateChain) {
               folder / "root.pem", "--output", folder / "got", "https://" + address + ":4433/page"},
              {.network_namespace = sandbox_.guest().descriptor()});
   EXPECT_TRUE(ReadFile(folder / "got") == page) << "the page differs";
+}
+
+// The demo, with a small file: it compares every copy itself.
+TEST(Demo, EveryCopyIsTheSame) {
+  World world;
+  std::string output = RunOrThrow({"env", "PENSTOCK_PROGRAMS=" PENSTOCK_PROGRAM_DIR,
+                                   PENSTOCK_SOURCE_DIR "/tools/demo", "--mib", "16"});
+  EXPECT_NE(output.find("Every copy of 16 MiB has the same SHA-256"), std::string::npos) << output;
+  for (const char* row : {"download IPv4", "download IPv6", "upload   IPv4", "upload   IPv6"}) {
+    EXPECT_NE(output.find(row), std::string::npos) << row << " is missing:\n" << output;
+  }
 }
 
 }  // namespace

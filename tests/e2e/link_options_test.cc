@@ -36,8 +36,8 @@ std::vector<LinkCase> LinkCases() {
   };
   for (const std::string& mtu : std::vector<std::string>{"1280", "1500", "9000", "65520"}) {
     cases.push_back({"mtu_" + mtu, Via::kRelayThread, {"--mtu", mtu}});
-    cases.push_back({"mtu_" + mtu + "_no_offload", Via::kRelayThread,
-                     {"--mtu", mtu, "--no-offload"}});
+    cases.push_back(
+        {"mtu_" + mtu + "_no_offload", Via::kRelayThread, {"--mtu", mtu, "--no-offload"}});
   }
   return cases;
 }
@@ -67,13 +67,13 @@ INSTANTIATE_TEST_SUITE_P(E2e, FamilyOff, ::testing::Values(Family::kIpv4, Family
 TEST_P(FamilyOff, TheOtherOneWorks) {
   bool v4_off = GetParam() == Family::kIpv4;
   World world;
-  Sandbox sandbox({.via = Via::kRelayThread,
-                   .penstock_options = {v4_off ? "--no-ipv4" : "--no-ipv6"}});
+  Sandbox sandbox(
+      {.via = Via::kRelayThread, .penstock_options = {v4_off ? "--no-ipv4" : "--no-ipv6"}});
   TransferBothWays(sandbox, v4_off ? Family::kIpv6 : Family::kIpv4);
 
   TcpListener listener;
-  int error = sandbox.GuestSocket(GetParam()).TryConnect(
-      Sandbox::Gateway(GetParam(), listener.port()));
+  int error =
+      sandbox.GuestSocket(GetParam()).TryConnect(Sandbox::Gateway(GetParam(), listener.port()));
   EXPECT_TRUE(error == ENETUNREACH || error == EADDRNOTAVAIL) << strerror(error);
 }
 

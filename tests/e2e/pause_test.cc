@@ -24,11 +24,15 @@ class Pause : public SandboxTest {
   void TransferWithHooks(std::function<void()> guest_hook, std::function<void()> host_hook) {
     auto [guest, host] = sandbox_.Connect(family());
     auto host_side = Concurrently([&] {
-      Perform(host, {.send = {1, kBytes}, .receive = {2, kBytes},
-                     .hook_after = kBytes / 2, .hook = std::move(host_hook)});
+      Perform(host, {.send = {1, kBytes},
+                     .receive = {2, kBytes},
+                     .hook_after = kBytes / 2,
+                     .hook = std::move(host_hook)});
     });
-    Perform(guest, {.send = {2, kBytes}, .receive = {1, kBytes},
-                    .hook_after = kBytes / 2, .hook = std::move(guest_hook)});
+    Perform(guest, {.send = {2, kBytes},
+                    .receive = {1, kBytes},
+                    .hook_after = kBytes / 2,
+                    .hook = std::move(guest_hook)});
     host_side.get();
   }
 };

@@ -69,15 +69,14 @@ struct BecomeOrdinaryUser {
 
   void operator()() const {
     constexpr uid_t kNobody = 65534;
-    bool done = unshare(CLONE_NEWNS) == 0 &&
-                mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
-                mount("tmpfs", device_folder.c_str(), "tmpfs", 0, nullptr) == 0 &&
-                mknod(device.c_str(), S_IFCHR, makedev(10, 200)) == 0 &&
-                chmod(device.c_str(), 0666) == 0 &&
-                mount(device.c_str(), "/dev/net/tun", nullptr, MS_BIND, nullptr) == 0 &&
-                chdir("/") == 0 && setgroups(0, nullptr) == 0 &&
-                setresgid(kNobody, kNobody, kNobody) == 0 &&
-                setresuid(kNobody, kNobody, kNobody) == 0;
+    bool done =
+        unshare(CLONE_NEWNS) == 0 &&
+        mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+        mount("tmpfs", device_folder.c_str(), "tmpfs", 0, nullptr) == 0 &&
+        mknod(device.c_str(), S_IFCHR, makedev(10, 200)) == 0 && chmod(device.c_str(), 0666) == 0 &&
+        mount(device.c_str(), "/dev/net/tun", nullptr, MS_BIND, nullptr) == 0 && chdir("/") == 0 &&
+        setgroups(0, nullptr) == 0 && setresgid(kNobody, kNobody, kNobody) == 0 &&
+        setresuid(kNobody, kNobody, kNobody) == 0;
     if (!done) _exit(126);
   }
 };

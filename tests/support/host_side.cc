@@ -9,6 +9,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdio>
+#include <fstream>
+#include <sstream>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
@@ -112,12 +115,11 @@ size_t HostSocket::Write(std::string_view bytes) {
 }
 
 bool HostSocket::WasReset() {
-  if (error_ == ECONNRESET) return true;
   int error = 0;
   socklen_t length = sizeof(error);
   Must(getsockopt(descriptor_.get(), SOL_SOCKET, SO_ERROR, &error, &length), "SO_ERROR");
   if (error != 0) error_ = error;
-  return error_ == ECONNRESET;
+  return error_ == ECONNRESET || error_ == EPIPE;
 }
 
 void HostSocket::ShutdownWrite() { Must(shutdown(descriptor_.get(), SHUT_WR), "shutdown"); }
@@ -161,6 +163,21 @@ void HostListener::EmptyBacklog() {
   const std::optional<HostSocket> first = TryAccept();
   if (!first) throw std::runtime_error("the backlog held no connection");
   filler_.Close();
+}
+
+bool HostListener::IsBeingDialled() const {
+  // Lines such as "0: 0100007F:D431 0100007F:1F90 02 …": local, remote, state.
+  constexpr std::string_view kSynSent = "02";
+  std::ifstream sockets(family_ == Family::kIpv4 ? "/proc/net/tcp" : "/proc/net/tcp6");
+  char port[8];
+  std::snprintf(port, sizeof(port), ":%04X", port_);
+  std::string line, number, local, remote, state;
+  while (std::getline(sockets, line)) {
+    std::istringstream words(line);
+    words >> number >> local >> remote >> state;
+    if (remote.ends_with(port) && state == kSynSent) return true;
+  }
+  return false;
 }
 
 HostRefusedPort::HostRefusedPort() : descriptor_(OpenStream(AF_INET6)) {

@@ -48,7 +48,8 @@ class HostSocket {
 
   // Writes a prefix of `bytes`, as much as the kernel takes now.
   size_t Write(std::string_view bytes);
-  // True once the peer reset the connection, whether or not bytes wait to be read.
+  // True once the peer reset the connection, whether or not bytes wait to be read:
+  // ECONNRESET, or EPIPE where the peer's FIN had come before.
   [[nodiscard]] bool WasReset();
 
   void ShutdownWrite();
@@ -82,6 +83,8 @@ class HostListener {
   // EmptyBacklog. Needs backlog 0.
   void FillBacklog();
   void EmptyBacklog();
+  // A connect to this port waits for an answer: its SYN was sent.
+  [[nodiscard]] bool IsBeingDialled() const;
 
  private:
   Family family_;

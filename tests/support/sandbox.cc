@@ -95,6 +95,29 @@ void SettleLink(const std::string& name) {
   if (state.data == 0) throw std::runtime_error(name + " has no link");
 }
 
+// An IPv6 address receives nothing until deferred work of the kernel has made a local
+// route to it, although it may be bound before.
+void AwaitLocalRoute(const std::string& address) {
+  const IpAddress parsed = *IpAddress::Parse(address);
+  std::string digits;
+  for (uint8_t byte : parsed.bytes) {
+    digits += "0123456789abcdef"[byte >> 4];
+    digits += "0123456789abcdef"[byte & 15];
+  }
+  constexpr uint32_t kLocal = 0x80000000;  // RTF_LOCAL
+  for (Time limit = Clock::now() + kStartLimit; Clock::now() < limit; poll(nullptr, 0, 1)) {
+    std::istringstream lines(ReadFile("/proc/thread-self/net/ipv6_route"));
+    for (std::string line; std::getline(lines, line);) {
+      if (!line.starts_with(digits + " 80 ")) continue;
+      std::istringstream words(line);
+      std::string flags;
+      for (int column = 0; column < 9; ++column) words >> flags;
+      if ((std::stoul(flags, nullptr, 16) & kLocal) != 0) return;
+    }
+  }
+  throw std::runtime_error("no local route to " + address);
+}
+
 void Join(const VethPair& pair, const Namespace& far) {
   RunIp("link add " + pair.host_end + " address " + kHostMac + " type veth peer name " +
         pair.far_end + " address " + kFarMac + " netns " + std::to_string(far.holder()) + "\n" +
@@ -105,10 +128,12 @@ void Join(const VethPair& pair, const Namespace& far) {
     SettleLink(pair.far_end);
     RunIp(Addresses(pair.far_end, pair.far_v4 + "/24", pair.host_v4, kHostMac) +
           Addresses(pair.far_end, pair.far_v6 + "/64", pair.host_v6, kHostMac));
+    AwaitLocalRoute(pair.far_v6);
   }
   SettleLink(pair.host_end);
   RunIp(Addresses(pair.host_end, pair.host_v4 + "/24", pair.far_v4, kFarMac) +
         Addresses(pair.host_end, pair.host_v6 + "/64", pair.far_v6, kFarMac));
+  AwaitLocalRoute(pair.host_v6);
 }
 
 void ConfigureHost() {
@@ -223,8 +248,12 @@ World::World()
         return Namespace();
       }()) {
   ConfigureKernel();
-  Join({.host_end = "to-outside", .host_v4 = "198.18.0.2", .host_v6 = "fd01::2",
-        .far_end = "to-host", .far_v4 = "198.18.0.1", .far_v6 = "fd01::1"},
+  Join({.host_end = "to-outside",
+        .host_v4 = "198.18.0.2",
+        .host_v6 = "fd01::2",
+        .far_end = "to-host",
+        .far_v4 = "198.18.0.1",
+        .far_v6 = "fd01::1"},
        outside_);
   ConfigureHost();
   ConfigureOutside(outside_);
@@ -263,6 +292,14 @@ uint64_t Stats::operator[](const std::string& name) const {
   return found->second;
 }
 
+std::string Stats::ToString() const {
+  std::string text;
+  for (const auto& [name, value] : values_) {
+    if (value != 0) text += "  " + name + " " + std::to_string(value) + "\n";
+  }
+  return text;
+}
+
 Sandbox::Sandbox(SandboxOptions options) : options_(std::move(options)) {
   guest_.SetSysctl("ipv4/tcp_congestion_control", "reno");
   // The guest has its addresses and routes: no frames of its own that ask for more.
@@ -286,8 +323,12 @@ Sandbox::~Sandbox() {
 }
 
 void Sandbox::StartPlain() {
-  Join({.host_end = "to-guest", .host_v4 = "10.0.2.2", .host_v6 = "fd00::2",
-        .far_end = "eth0", .far_v4 = "10.0.2.15", .far_v6 = "fd00::15"},
+  Join({.host_end = "to-guest",
+        .host_v4 = "10.0.2.2",
+        .host_v6 = "fd00::2",
+        .far_end = "eth0",
+        .far_v4 = "10.0.2.15",
+        .far_v6 = "fd00::15"},
        guest_);
   guest_.Ip(
       "route add default via 10.0.2.2\n"
@@ -297,10 +338,17 @@ void Sandbox::StartPlain() {
 void Sandbox::StartPenstock() {
   Pipe ready;
   std::string ready_fd = std::to_string(ready.writing_end.get());
-  std::vector<std::string> command = {
-      ProgramPath("penstock"), "attach", "--pid", std::to_string(guest_.holder()),
-      "--ready-fd", ready_fd, "--host-loopback", "--stats-file", folder_ / "stats",
-      "--relay-threads", RelayThreads(options_.via)};
+  std::vector<std::string> command = {ProgramPath("penstock"),
+                                      "attach",
+                                      "--pid",
+                                      std::to_string(guest_.holder()),
+                                      "--ready-fd",
+                                      ready_fd,
+                                      "--host-loopback",
+                                      "--stats-file",
+                                      folder_ / "stats",
+                                      "--relay-threads",
+                                      RelayThreads(options_.via)};
   for (const std::string& word : options_.penstock_options) command.push_back(word);
   penstock_ = Process(command, {.kept = {ready.writing_end.get()}});
   ready.writing_end.Close();
@@ -331,8 +379,7 @@ Stats Sandbox::ReadStats() const {
   // The file is replaced when the signal is answered: the folder tells when.
   Descriptor watch(inotify_init1(IN_CLOEXEC));
   std::string folder = folder_ / "";
-  if (watch.get() < 0 ||
-      inotify_add_watch(watch.get(), folder.c_str(), IN_MOVED_TO) < 0) {
+  if (watch.get() < 0 || inotify_add_watch(watch.get(), folder.c_str(), IN_MOVED_TO) < 0) {
     ThrowErrno("inotify");
   }
   penstock_.Signal(SIGUSR1);
@@ -387,10 +434,14 @@ uint64_t Sandbox::FramesFromGuest() const {
 
 std::string Name(Via via) {
   switch (via) {
-    case Via::kPlain: return "plain";
-    case Via::kOneThread: return "one_thread";
-    case Via::kRelayThread: return "relay_thread";
-    case Via::kTwoRelayThreads: return "two_relay_threads";
+    case Via::kPlain:
+      return "plain";
+    case Via::kOneThread:
+      return "one_thread";
+    case Via::kRelayThread:
+      return "relay_thread";
+    case Via::kTwoRelayThreads:
+      return "two_relay_threads";
   }
   std::abort();
 }

@@ -99,10 +99,10 @@ class World {
 
   static Endpoint Outside(Family family, uint16_t port);
   // Addresses that answer in ways of their own, each for one reason.
-  static Endpoint Silent(Family family);             // a black hole
+  static Endpoint Silent(Family family);  // a black hole
   static Endpoint RouterSaysUnreachable(Family family);
   static Endpoint RouterSaysProhibited(Family family);
-  static Endpoint NoSuchNeighbour(Family family);    // on the host's link, nobody there
+  static Endpoint NoSuchNeighbour(Family family);  // on the host's link, nobody there
   static Endpoint NoRouteAtHost(Family family);
 
  private:
@@ -121,6 +121,8 @@ class Stats {
   explicit Stats(const std::string& file_content);
   // Throws if there is no such name: a counter that was renamed is a failure.
   [[nodiscard]] uint64_t operator[](const std::string& name) const;
+  // All that are not zero, one on a line, for the report of a failure.
+  [[nodiscard]] std::string ToString() const;
 
  private:
   std::map<std::string, uint64_t> values_;

@@ -145,7 +145,7 @@ int Process::Wait(Duration limit) {
 }
 
 CommandResult RunCommand(const std::vector<std::string>& command, ProcessOptions options,
-                  Duration limit) {
+                         Duration limit) {
   Time deadline = Clock::now() + limit;
   Pipe output;
   options.output = output.writing_end.get();

@@ -47,9 +47,9 @@ struct ProcessOptions {
   int network_namespace = -1;
   // The program starts in a new, empty network namespace.
   bool own_network_namespace = false;
-  std::string input{};               // what the program finds on its stdin
-  int output = -1;                   // becomes stdout and stderr; -1: the test's own
-  std::vector<int> kept{};           // descriptors that stay open, under their numbers
+  std::string input{};      // what the program finds on its stdin
+  int output = -1;          // becomes stdout and stderr; -1: the test's own
+  std::vector<int> kept{};  // descriptors that stay open, under their numbers
   // Runs in the child before exec. Between fork and exec: system calls only.
   std::function<void()> before_exec{};
 };
@@ -81,7 +81,7 @@ struct CommandResult {
 
 // Runs a command to its end, at most `limit`.
 CommandResult RunCommand(const std::vector<std::string>& command, ProcessOptions options = {},
-                  Duration limit = std::chrono::seconds(60));
+                         Duration limit = std::chrono::seconds(60));
 
 // The same; throws with the output if the status is not 0.
 std::string RunOrThrow(const std::vector<std::string>& command, ProcessOptions options = {});

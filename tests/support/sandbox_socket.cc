@@ -68,11 +68,11 @@ class Performer {
 
   void Run() {
     while (!sending_ended_ || !receiving_ended_) {
-      short events = static_cast<short>((WantsToSend() ? POLLOUT : 0) |
-                                        (receiving_ended_ ? 0 : POLLIN));
+      short events =
+          static_cast<short>((WantsToSend() ? POLLOUT : 0) | (receiving_ended_ ? 0 : POLLIN));
       pollfd ready{.fd = socket_.descriptor(), .events = events, .revents = 0};
-      int count = poll(&ready, 1, static_cast<int>(
-          std::chrono::milliseconds(kSocketLimit).count()));
+      int count =
+          poll(&ready, 1, static_cast<int>(std::chrono::milliseconds(kSocketLimit).count()));
       if (count == 0) throw std::runtime_error("no progress: " + Progress());
       if (WantsToSend() && (ready.revents & ~POLLIN) != 0) SendSome();
       if (!receiving_ended_ && (ready.revents & ~POLLOUT) != 0) ReceiveSome();
@@ -102,8 +102,9 @@ class Performer {
 
   void ReceiveSome() {
     if (exchange_.read_pause > Duration::zero()) {
-      poll(nullptr, 0, static_cast<int>(
-          std::chrono::ceil<std::chrono::milliseconds>(exchange_.read_pause).count()));
+      poll(nullptr, 0,
+           static_cast<int>(
+               std::chrono::ceil<std::chrono::milliseconds>(exchange_.read_pause).count()));
     }
     ssize_t size = recv(socket_.descriptor(), buffer_.data(), buffer_.size(), MSG_DONTWAIT);
     if (size < 0) {
@@ -250,9 +251,9 @@ void CheckPattern(uint64_t seed, uint64_t offset, std::span<const uint8_t> bytes
   FillPattern(seed, offset, expected);
   auto wrong = std::mismatch(bytes.begin(), bytes.end(), expected.begin()).first;
   if (wrong == bytes.end()) return;
-  throw std::runtime_error("byte " + std::to_string(offset + static_cast<uint64_t>(
-                               wrong - bytes.begin())) + " of stream " + std::to_string(seed) +
-                           " is wrong");
+  throw std::runtime_error("byte " +
+                           std::to_string(offset + static_cast<uint64_t>(wrong - bytes.begin())) +
+                           " of stream " + std::to_string(seed) + " is wrong");
 }
 
 void Perform(TcpSocket& socket, const Exchange& exchange) { Performer(socket, exchange).Run(); }
@@ -270,8 +271,8 @@ uint64_t SendUntilBlocked(TcpSocket& socket, uint64_t seed, uint64_t offset, Dur
   std::vector<uint8_t> buffer(65536);
   while (socket.WaitFor(POLLOUT, quiet)) {
     FillPattern(seed, offset, buffer);
-    ssize_t size = send(socket.descriptor(), buffer.data(), buffer.size(),
-                        MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t size =
+        send(socket.descriptor(), buffer.data(), buffer.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (size < 0 && !IsWait(errno)) ThrowErrno("send");
     if (size > 0) offset += static_cast<uint64_t>(size);
   }

@@ -142,6 +142,7 @@ class GuestFlow {
   // The guest as sender.
   uint32_t next_ = 0;
   uint32_t sent_edge_ = 0;    // behind the highest that was sent
+  bool fin_sent_ = false;
   uint32_t acked_ = 0;        // the highest acknowledgement from the stack
   uint32_t window_edge_ = 0;  // right edge of the stack's window
   uint8_t stack_scale_ = 0;
@@ -228,6 +229,7 @@ class ScriptedGuest {
   [[nodiscard]] const FamilyConfig& Addresses(Family family) const;
   void Queue(const EncodedFrame& frame);
   void Collect();
+  [[nodiscard]] bool WaitForWake() const;
   void Log(std::string_view direction, const GuestFlow& flow, const GuestSegment& relative);
 
   ScriptOptions options_;

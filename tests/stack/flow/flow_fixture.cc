@@ -1,5 +1,6 @@
 #include "tests/stack/flow/flow_fixture.h"
 
+#include <iostream>
 #include <optional>
 #include <utility>
 
@@ -46,6 +47,16 @@ HostSocket FlowTest::Accept(HostListener& from) {
   return *std::move(accepted);
 }
 
+GuestFlow& FlowTest::DialBlackHole() {
+  ListenWith({.backlog = 0});
+  listener().FillBacklog();
+  if (!guest_) Start();
+  GuestFlow& flow = guest_->Flow(listener().port());
+  flow.SendSyn();
+  guest_->Until("the relay's SYN", [&] { return listener().IsBeingDialled(); });
+  return flow;
+}
+
 void FlowTest::WriteAll(HostSocket& host, std::string_view bytes) {
   guest_->Until("the host's write", [&] {
     bytes.remove_prefix(host.Write(bytes));
@@ -70,7 +81,7 @@ void FlowTest::ReadToEnd(HostSocket& host) {
 }
 
 void FlowTest::ExpectReset(HostSocket& host) {
-  guest_->Until("ECONNRESET at the host", [&] { return host.WasReset(); });
+  guest_->Until("a reset at the host", [&] { return host.WasReset(); });
 }
 
 void FlowTest::ExpectAlive(Connection& connection) {
@@ -92,7 +103,11 @@ void FlowTest::ExpectNoFlowLeft() {
 }
 
 void FlowTest::TearDown() {
-  if (!guest_ || HasFailure()) return;
+  if (!guest_) return;
+  if (HasFailure()) {
+    std::cout << guest_->Trace();
+    return;
+  }
   guest_->Pump();
   const CounterSnapshot now = counters();
   EXPECT_EQ(now.frames_to_host, guest_->frames_sent());

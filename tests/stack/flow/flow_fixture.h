@@ -41,6 +41,9 @@ class FlowTest : public testing::TestWithParam<Family> {
   // The host's end of the flow that connected to `listener`.
   HostSocket Accept(HostListener& from);
   HostSocket Accept() { return Accept(listener()); }
+  // A flow whose host is being dialled and does not answer until
+  // listener().EmptyBacklog().
+  GuestFlow& DialBlackHole();
   // All of `bytes`, as the relay takes them.
   void WriteAll(HostSocket& host, std::string_view bytes);
   // Until the host has received `count` bytes in all.

@@ -17,10 +17,7 @@ PENSTOCK_BOTH_FAMILIES(HandshakeTest);
 
 // The guest hears nothing before the host's connect has a result.
 TEST_P(HandshakeTest, SynIsAnsweredOnlyAfterTheHostConnected) {
-  ListenWith({.backlog = 0});
-  listener().FillBacklog();
-  GuestFlow& flow = Start().Flow(listener().port());
-  flow.SendSyn();
+  GuestFlow& flow = DialBlackHole();
   EXPECT_EQ(counters().flows_dialing, 1u);
   guest().Advance(10s);
   flow.ExpectNothing();
@@ -89,10 +86,7 @@ TEST_P(HandshakeTest, NoDescriptorIsAnsweredWithReset) {
 
 // While the host is dialled, the guest's retransmitted SYN creates nothing new.
 TEST_P(HandshakeTest, SynRetransmissionsWhileDialingCreateNothing) {
-  ListenWith({.backlog = 0});
-  listener().FillBacklog();
-  GuestFlow& flow = Start().Flow(listener().port());
-  flow.SendSyn();
+  GuestFlow& flow = DialBlackHole();
   flow.SendSyn();
   flow.SendSyn();
   EXPECT_EQ(counters().flows_opened, 1u);
@@ -106,6 +100,20 @@ TEST_P(HandshakeTest, SynRetransmissionsWhileDialingCreateNothing) {
   ExpectAlive(connection);
   EXPECT_FALSE(listener().TryAccept().has_value());
   EXPECT_EQ(counters().flows_opened, 1u);
+}
+
+// A guest that gave up and began anew from the same port, while the host is dialled:
+// its newest SYN is the one that is answered.
+TEST_P(HandshakeTest, NewestSynWhileDialingIsAnswered) {
+  GuestFlow& given_up = DialBlackHole();
+  GuestFlow& flow = guest().FlowAgain(given_up);
+  flow.SendSyn({.mss = 1000});
+  EXPECT_EQ(counters().flows_opened, 1u);
+  listener().EmptyBacklog();
+  EXPECT_EQ(flow.Expect(kSynAck).acknowledgement, 1u);
+  flow.Send({});
+  Connection connection{.flow = flow, .host = Accept()};
+  ExpectAlive(connection);
 }
 
 // The SYN-ACK states our MSS, MTU less headers, and the scale and SACK options only
@@ -314,10 +322,7 @@ TEST_P(HandshakeTest, GuestResetInHandshakeResetsTheHost) {
 // A dial without result is given up in silence: the guest's own timer says
 // ETIMEDOUT, as it would without penstock. Its next SYN dials again.
 TEST_P(HandshakeTest, DialTimeoutIsSilentAndTheNextSynDialsAgain) {
-  ListenWith({.backlog = 0});
-  listener().FillBacklog();
-  GuestFlow& flow = Start().Flow(listener().port());
-  flow.SendSyn();
+  GuestFlow& flow = DialBlackHole();
   guest().Advance(29s);
   EXPECT_EQ(counters().flows_dialing, 1u);
   guest().Advance(2s);
@@ -338,10 +343,7 @@ TEST_P(HandshakeTest, DialTimeoutIsSilentAndTheNextSynDialsAgain) {
 // Whatever else comes on the tuple while the host is dialled is dropped by name;
 // the dial goes on.
 TEST_P(HandshakeTest, OtherSegmentsWhileDialingAreDropped) {
-  ListenWith({.backlog = 0});
-  listener().FillBacklog();
-  GuestFlow& flow = Start().Flow(listener().port());
-  flow.SendSyn();
+  GuestFlow& flow = DialBlackHole();
   flow.Send({.payload = "too early"});
   flow.ExpectNothing();
   EXPECT_EQ(counters().drops_of(DropCause::kNotSynWhileDialing), 1u);

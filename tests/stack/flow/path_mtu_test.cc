@@ -9,7 +9,7 @@
 namespace penstock {
 namespace {
 
-class PathMtuTest : public FlowTest {
+class TcpPathMtuTest : public FlowTest {
  protected:
   // A flow with bytes in flight.
   Connection EstablishInFlight(size_t count) {
@@ -36,9 +36,9 @@ class PathMtuTest : public FlowTest {
   // What comes of `mtu`: at once, and for all later segments.
   void ExpectSegmentSizeAfter(uint32_t mtu, uint32_t segment_bytes, LinkCapabilities link = {});
 };
-PENSTOCK_BOTH_FAMILIES(PathMtuTest);
+PENSTOCK_BOTH_FAMILIES(TcpPathMtuTest);
 
-void PathMtuTest::ExpectSegmentSizeAfter(uint32_t mtu, uint32_t segment_bytes,
+void TcpPathMtuTest::ExpectSegmentSizeAfter(uint32_t mtu, uint32_t segment_bytes,
                                          LinkCapabilities link) {
   Start(LoopbackConfig(), link);
   Connection connection = EstablishInFlight(14'600);
@@ -58,20 +58,38 @@ void PathMtuTest::ExpectSegmentSizeAfter(uint32_t mtu, uint32_t segment_bytes,
 }
 
 // The segment size goes down, and what did not fit comes again at once.
-TEST_P(PathMtuTest, TooBigLowersTheSegmentSizeAndRetransmits) {
+TEST_P(TcpPathMtuTest, TooBigLowersTheSegmentSizeAndRetransmits) {
   ExpectSegmentSizeAfter(1400, 1400 - headers());
 }
 
 // The same where segments are cut by the guest's kernel.
-TEST_P(PathMtuTest, TooBigLowersTheSizeThatSuperSegmentsAreCutAt) {
+TEST_P(TcpPathMtuTest, TooBigLowersTheSizeThatSuperSegmentsAreCutAt) {
   ExpectSegmentSizeAfter(1400, 1400 - headers(), OffloadingLink());
 }
 
 // A tiny MTU is a lie or a mistake: 536 and 1,220 are the least.
-TEST_P(PathMtuTest, SegmentSizeHasAFloor) { ExpectSegmentSizeAfter(100, v4() ? 536 : 1220); }
+TEST_P(TcpPathMtuTest, SegmentSizeHasAFloor) { ExpectSegmentSizeAfter(100, v4() ? 536 : 1220); }
+
+// What is cut anew may wait for a full link when its acknowledgement comes: it still
+// leaves with its own bytes (which every script checks).
+TEST_P(TcpPathMtuTest, WaitingSegmentsOutliveTheirAcknowledgement) {
+  Connection connection = EstablishInFlight(14'600);
+  GuestFlow& flow = connection.flow;
+  flow.Forget();
+  guest().link().SetRoom(0);
+  guest().SendTooBig({.original = flow.AsSent(1), .mtu = 1400});
+  EXPECT_EQ(counters().path_mtu_updates, 1u);
+  EXPECT_GT(counters().link_refusals, 0u);
+  flow.Send({});
+  EXPECT_TRUE(flow.waiting().empty());
+  guest().link().SetRoom(MemoryLink::kUnlimited);
+  guest().Pump();
+  EXPECT_FALSE(flow.waiting().empty());
+  ExpectAlive(connection);
+}
 
 // An error that quotes nothing in flight is a forgery or late: it changes nothing.
-TEST_P(PathMtuTest, WrongSequenceNumberIsIgnored) {
+TEST_P(TcpPathMtuTest, WrongSequenceNumberIsIgnored) {
   Connection connection = EstablishInFlight(14'600);
   GuestFlow& flow = connection.flow;
   flow.Forget();
@@ -88,7 +106,7 @@ TEST_P(PathMtuTest, WrongSequenceNumberIsIgnored) {
 }
 
 // An MTU that is no smaller changes nothing, and one that quotes no flow neither.
-TEST_P(PathMtuTest, LargerMtuAndOtherTuplesAreIgnored) {
+TEST_P(TcpPathMtuTest, LargerMtuAndOtherTuplesAreIgnored) {
   Connection connection = EstablishInFlight(14'600);
   GuestFlow& flow = connection.flow;
   flow.Forget();

@@ -63,6 +63,7 @@ TEST_P(ShutdownTest, LiveFlowsLeaveNothing) {
     handshake.Expect(kTcpSyn | kTcpAck);
     HostSocket handshake_host = Accept();
     guest().Flow(black_hole.port()).SendSyn();
+    guest().Until("the relay's SYN", [&] { return black_hole.IsBeingDialled(); });
     EXPECT_EQ(counters().flows_open, 1u);
     EXPECT_EQ(counters().flows_handshake, 1u);
     EXPECT_EQ(counters().flows_dialing, 1u);

@@ -33,6 +33,7 @@ TEST(ChecksumTest, CarriesAreNotLostInTheLongestPacket) {
   EXPECT_EQ(ChecksumFinish(ChecksumAdd(ones, 0)), static_cast<uint16_t>(~SlowSum(ones)));
   const uint64_t full = ~uint64_t{0};
   EXPECT_EQ(ChecksumFinish(ChecksumAdd({}, full)), 0);
+  EXPECT_EQ(ChecksumFinish(ChecksumAdd(Bytes{0, 1}, full)), 0xfffe);
 }
 
 TEST(ChecksumTest, PartsAddUp) {

@@ -56,6 +56,13 @@ ParseOptions WithoutEthernet() {
   return options;
 }
 
+// Before the guest's MAC address is known.
+ParseOptions WithoutGuestMac() {
+  ParseOptions options = TestParseOptions();
+  options.guest_mac.reset();
+  return options;
+}
+
 ParseOptions Without(Family family) {
   ParseOptions options = TestParseOptions();
   (family == Family::kIpv4 ? options.ipv4 : options.ipv6).enabled = false;
@@ -85,9 +92,10 @@ std::vector<DropCase> LinkCases() {
       {"OtherUnicastMac", DropCause::kNotForGatewayMac,
        With(good, [](Bytes& f) { Put8(f, 5, 0x99); })},
       {"OtherSourceMac", DropCause::kFalseSourceMac, from_mac({2, 0, 0, 0, 0, 0x16})},
-      {"GatewaysSourceMac", DropCause::kFalseSourceMac, from_mac(kGatewayMac)},
-      {"MulticastSourceMac", DropCause::kFalseSourceMac, from_mac({3, 0, 0, 0, 0, 0x15})},
-      {"ZeroSourceMac", DropCause::kFalseSourceMac, from_mac({})},
+      {"GatewaysSourceMac", DropCause::kFalseSourceMac, from_mac(kGatewayMac), WithoutGuestMac()},
+      {"MulticastSourceMac", DropCause::kFalseSourceMac, from_mac({3, 0, 0, 0, 0, 0x15}),
+       WithoutGuestMac()},
+      {"ZeroSourceMac", DropCause::kFalseSourceMac, from_mac({}), WithoutGuestMac()},
       {"TcpToBroadcastMac", DropCause::kBroadcast,
        To("192.0.2.80", TcpSegment({}), {.destination = kBroadcastMac})},
       {"TcpToMulticastMac", DropCause::kMulticast,

@@ -1,0 +1,353 @@
+#include "stack/asio_driver.h"
+
+#include <dirent.h>
+#include <gtest/gtest.h>
+
+#include <boost/asio/post.hpp>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "tests/support/guest_segment.h"
+#include "tests/support/host_side.h"
+#include "tests/support/memory_link.h"
+#include "tests/support/packet_builder.h"
+
+namespace penstock {
+namespace {
+
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+
+size_t DescriptorCount() {
+  DIR* entries = opendir("/proc/self/fd");
+  size_t count = 0;
+  while (readdir(entries) != nullptr) ++count;
+  closedir(entries);
+  return count;
+}
+
+Config OneThread() { return {.host_loopback = true, .relay_threads = 0}; }
+
+// An io_context with a driver on it, and a guest that knows just enough TCP for one flow.
+class World {
+ public:
+  World() {
+    auto owned = std::make_unique<MemoryLink>();
+    link = owned.get();
+    driver = AsioDriver::Create(*io, OneThread(), std::move(owned)).value();
+  }
+
+  // Runs handlers until `done`.
+  void Until(const char* what, const std::function<bool()>& done) {
+    const auto limit = Clock::now() + 30s;
+    while (!done()) {
+      if (Clock::now() > limit) throw std::runtime_error(std::string("waited in vain: ") + what);
+      io->restart();
+      io->run_one_for(2ms);
+    }
+  }
+  void SendSyn(uint16_t port) {
+    port_ = port;
+    Send(kTcpSyn);
+  }
+  // A flow to `listener`, established; returns the host's end.
+  HostSocket Connect(HostListener& listener) {
+    SendSyn(listener.port());
+    AwaitSegment();
+    EXPECT_EQ(heard_.flags, kTcpSyn | kTcpAck);
+    Send(kTcpAck);
+    std::optional<HostSocket> host;
+    Until("a connection", [&] {
+      host = listener.TryAccept();
+      return host.has_value();
+    });
+    Until("an open flow", [&] { return driver->stack().Snapshot().flows_open == 1; });
+    return *std::move(host);
+  }
+  void Send(uint8_t flags, std::string payload = {}) {
+    GuestSegment segment{.source = {kGuest4, 40'000}, .destination = {kGateway4, port_}};
+    segment.flags = flags;
+    segment.sequence = next_;
+    segment.acknowledgement = acknowledge_;
+    segment.window = 65'535;
+    segment.payload = std::move(payload);
+    next_ += segment.SequenceLength();
+    if ((flags & kTcpSyn) != 0) segment.mss = 1'460;
+    const EncodedFrame frame =
+        EncodeFrame({.source = kGuestMac, .destination = kGatewayMac}, segment);
+    link->PushToHost(frame.bytes, frame.offload);
+  }
+  // The next segment from the stack that is no bare acknowledgement.
+  const GuestSegment& AwaitSegment() {
+    Until("a segment", [&] {
+      while (const auto frame = link->PopToGuest()) {
+        heard_ = DecodeFrame(frame->bytes, frame->offload).value();
+        acknowledge_ = heard_.sequence + heard_.SequenceLength();
+        if (heard_.SequenceLength() > 0 || heard_.Has(kTcpRst)) return true;
+      }
+      return false;
+    });
+    return heard_;
+  }
+  // run() must return by itself, long before any deadline of a flow.
+  void RunToEnd() {
+    const auto begin = Clock::now();
+    io->restart();
+    io->run_for(20s);
+    EXPECT_TRUE(io->stopped()) << "something keeps the io_context";
+    EXPECT_LT(Clock::now() - begin, 15s);
+  }
+
+  std::unique_ptr<asio::io_context> io = std::make_unique<asio::io_context>(1);
+  MemoryLink* link;
+  std::unique_ptr<AsioDriver> driver;
+
+ private:
+  GuestSegment heard_;
+  uint32_t next_ = 1'000, acknowledge_ = 0;
+  uint16_t port_ = 0;
+};
+
+TEST(AsioDriverTest, SaysWhatIsWrong) {
+  asio::io_context io;
+  const size_t descriptors = DescriptorCount();
+  const auto refusal = [&io](Config config, std::unique_ptr<Link> link) {
+    const absl::Status status =
+        AsioDriver::Create(io, std::move(config), std::move(link)).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    return std::string(status.message());
+  };
+  EXPECT_EQ(refusal(OneThread(), nullptr), "no link was given");
+  EXPECT_NE(refusal({.relay_threads = 1}, std::make_unique<MemoryLink>()).find("relay_threads"),
+            std::string::npos);
+  EXPECT_NE(refusal({.mtu = 1, .relay_threads = 0}, std::make_unique<MemoryLink>())
+                .find("mtu is 1"),
+            std::string::npos);
+  EXPECT_EQ(DescriptorCount(), descriptors);
+  EXPECT_EQ(io.run(), 0u) << "nothing was left on the io_context";
+}
+
+TEST(AsioDriverTest, MovesBytesBothWaysOnOneThread) {
+  HostListener listener(Family::kIpv4);
+  World world;
+  HostSocket host = world.Connect(listener);
+  world.Send(kTcpAck, "to host");
+  world.Until("the guest's bytes", [&] { return host.Read() > 0; });
+  EXPECT_EQ(host.received(), "to host");
+  host.Write("to guest");
+  EXPECT_EQ(world.AwaitSegment().payload, "to guest");
+  world.Send(kTcpAck);
+  host.Close();
+  EXPECT_TRUE(world.AwaitSegment().Has(kTcpFin));
+  world.Send(kTcpFin | kTcpAck);
+  world.Until("the flow's end", [&] {
+    const CounterSnapshot counters = world.driver->stack().Snapshot();
+    return counters.flows_closed == 1 && counters.flows_closing == 0;
+  });
+}
+
+TEST(AsioDriverTest, StopLetsTheContextEnd) {
+  World world;
+  world.driver->Stop();
+  world.RunToEnd();
+  world.driver->Stop();  // once more is nothing
+  world.RunToEnd();
+}
+
+TEST(AsioDriverTest, StopResetsLiveFlows) {
+  HostListener listener(Family::kIpv4);
+  World world;
+  HostSocket host = world.Connect(listener);
+  world.driver->Stop();
+  EXPECT_TRUE(host.WasReset());
+  world.RunToEnd();
+}
+
+// From inside a pass, with a flow whose deadlines are hours away.
+TEST(AsioDriverTest, StopMayComeFromAPostedTask) {
+  HostListener listener(Family::kIpv4);
+  World world;
+  HostSocket host = world.Connect(listener);
+  world.driver->stack().Post([&](Stack&) { world.driver->Stop(); });
+  world.RunToEnd();
+  EXPECT_TRUE(host.WasReset());
+}
+
+// Each with a flow that is open and one that is dialing.
+class AsioDriverEndTest : public testing::Test {
+ protected:
+  AsioDriverEndTest() {
+    black_hole_.FillBacklog();
+    descriptors_ = DescriptorCount();
+  }
+  // Flows that end with the world.
+  HostSocket StartFlows(World& world) {
+    HostSocket host = world.Connect(listener_);
+    world.SendSyn(black_hole_.port());
+    world.Until("the dial", [&] { return world.driver->stack().Snapshot().flows_dialing == 1; });
+    return host;
+  }
+
+  HostListener listener_{Family::kIpv4};
+  HostListener black_hole_{Family::kIpv4, {.backlog = 0}};
+  size_t descriptors_ = 0;
+};
+
+TEST_F(AsioDriverEndTest, DestroyedBeforeTheContextRan) {
+  {
+    World world;
+    world.driver.reset();
+    world.RunToEnd();
+  }
+  EXPECT_EQ(DescriptorCount(), descriptors_);
+}
+
+TEST_F(AsioDriverEndTest, NeverRun) {
+  { World world; }
+  EXPECT_EQ(DescriptorCount(), descriptors_);
+}
+
+TEST_F(AsioDriverEndTest, DestroyedAfterTheContextRan) {
+  {
+    World world;
+    HostSocket host = StartFlows(world);
+    world.driver.reset();
+    EXPECT_TRUE(host.WasReset());
+    world.RunToEnd();
+  }
+  EXPECT_EQ(DescriptorCount(), descriptors_);
+}
+
+// The io_context never gets to what was under way and takes it along.
+TEST_F(AsioDriverEndTest, DestroyedAndTheContextNeverRunAgain) {
+  {
+    World world;
+    HostSocket host = StartFlows(world);
+    world.driver.reset();
+    world.io.reset();
+  }
+  EXPECT_EQ(DescriptorCount(), descriptors_);
+}
+
+TEST_F(AsioDriverEndTest, DestroyedByAHandler) {
+  {
+    World world;
+    HostSocket host = StartFlows(world);
+    asio::post(*world.io, [&] { world.driver.reset(); });
+    world.Send(kTcpAck, "with a frame that waits");
+    world.RunToEnd();
+    EXPECT_TRUE(host.WasReset());
+  }
+  EXPECT_EQ(DescriptorCount(), descriptors_);
+}
+
+TEST_F(AsioDriverEndTest, StoppedThenDestroyedLater) {
+  {
+    World world;
+    HostSocket host = StartFlows(world);
+    world.driver->Stop();
+    world.RunToEnd();
+    world.Send(kTcpAck, "nobody listens");
+    world.RunToEnd();
+    world.driver.reset();
+    world.RunToEnd();
+  }
+  EXPECT_EQ(DescriptorCount(), descriptors_);
+}
+
+TEST(AsioDriverTest, WakesForOtherThreads) {
+  constexpr int kTasks = 1'000;
+  World world;
+  int runs = 0;
+  std::thread other([&] {
+    for (int i = 0; i < kTasks; ++i) {
+      world.driver->stack().Post([&](Stack&) { ++runs; });
+    }
+    world.driver->stack().Post([&](Stack&) { world.driver->Stop(); });
+  });
+  world.io->run();
+  other.join();
+  EXPECT_EQ(runs, kTasks);
+}
+
+TEST(AsioDriverTest, AnIdleStackMakesNoPasses) {
+  HostListener listener(Family::kIpv4);
+  World world;
+  HostSocket host = world.Connect(listener);
+  world.io->restart();
+  world.io->poll();
+  const uint64_t polls = world.driver->stack().Snapshot().polls;
+  world.io->restart();
+  world.io->run_for(200ms);
+  EXPECT_EQ(world.driver->stack().Snapshot().polls, polls);
+}
+
+TEST(AsioDriverTest, TellsTheLinksEndOnce) {
+  World world;
+  int told = 0;
+  world.driver->OnLinkEnd([&] { ++told; });
+  world.io->poll();
+  EXPECT_EQ(told, 0);
+  world.link->End();
+  world.Until("the link's end", [&] { return told > 0; });
+  EXPECT_TRUE(world.driver->stack().link_ended());
+  world.io->restart();
+  world.io->poll();
+  EXPECT_EQ(told, 1);
+  // Who asks late is told all the same.
+  int told_late = 0;
+  world.driver->OnLinkEnd([&] { ++told_late; });
+  world.Until("the link's end, late", [&] { return told_late > 0; });
+  world.driver->Stop();
+  world.RunToEnd();
+}
+
+TEST(AsioDriverTest, TwoStacksEachOnItsOwnContext) {
+  const auto converse = [] {
+    HostListener listener(Family::kIpv4);
+    World world;
+    HostSocket host = world.Connect(listener);
+    for (int i = 0; i < 200; ++i) {
+      const std::string word = std::to_string(i);
+      const size_t before = host.received().size();
+      world.Send(kTcpAck, word);
+      world.Until("the guest's bytes", [&] {
+        host.Read();
+        return host.received().size() == before + word.size();
+      });
+      host.Write(word);
+      EXPECT_EQ(world.AwaitSegment().payload, word);
+    }
+  };
+  std::future<void> other = std::async(std::launch::async, converse);
+  converse();
+  other.get();
+}
+
+// Two stacks on one io_context know nothing of each other either.
+TEST(AsioDriverTest, TwoStacksOnOneContext) {
+  asio::io_context io(1);
+  auto first_link = std::make_unique<MemoryLink>(), second_link = std::make_unique<MemoryLink>();
+  MemoryLink* const first_guest = first_link.get();
+  MemoryLink* const second_guest = second_link.get();
+  auto first = AsioDriver::Create(io, OneThread(), std::move(first_link)).value();
+  auto second = AsioDriver::Create(io, OneThread(), std::move(second_link)).value();
+  first_guest->PushToHost(ArpFrame({}));
+  io.poll();
+  EXPECT_EQ(first_guest->waiting_to_guest(), 1u);
+  EXPECT_EQ(second_guest->waiting_to_guest(), 0u);
+  first->Stop();
+  second_guest->PushToHost(ArpFrame({}));
+  io.restart();
+  io.poll();
+  EXPECT_EQ(second_guest->waiting_to_guest(), 1u);
+  second.reset();
+  io.restart();
+  io.run();
+}
+
+}  // namespace
+}  // namespace penstock
