@@ -161,6 +161,8 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   flows_->AfterFlush();
   flows_->RingRelays();
   counters_.frames_lost_by_link.Set(link_->frames_lost());
+  // Once more at once, so that an embedder looks at link_ended() before it sleeps.
+  if (link_->ended() && !std::exchange(link_end_told_, true)) return now;
   if (!complete || flows_->HasWork() || !SleepAllowed()) return now;
   return std::min(flows_->NextDeadline(), link_->deadline());
 }

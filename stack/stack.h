@@ -72,7 +72,8 @@ class Stack {
   // Live flows, then the last closed ones (at most 64), newest first. Poll thread.
   [[nodiscard]] std::vector<FlowInfo> Flows() const;
 
-  // True once the link is gone for good; Poll may go on being called.
+  // True once the link is gone for good; the pass that finds it so returns `now`. Poll
+  // may go on being called.
   [[nodiscard]] bool link_ended() const;
 
  private:

@@ -93,6 +93,7 @@ class Stack::Impl {
   Time now_{};
   Time last_frame_{};
   bool link_drained_ = false;
+  bool link_end_told_ = false;
 
   std::mutex tasks_mutex_;  // control path only
   std::vector<std::function<void(Stack&)>> tasks_;

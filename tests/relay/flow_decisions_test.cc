@@ -251,12 +251,18 @@ class RandomWorld {
           closed_ = true;
         }
         break;
-      case 2: case 3: case 4: case 5: case 6:
+      case 2:
+      case 3:
+      case 4:
+      case 5:
+      case 6:
         if (fin_ || closed_) break;
         unwritten_ += 1 + random_() % 1'000;
         flow_.OnGuestData(unwritten_ - flow_.unwritten_bytes());
         break;
-      case 7: case 8: case 9:
+      case 7:
+      case 8:
+      case 9:
         if (blocks_ == 0) break;
         flow_.OnBlockReturned();
         --blocks_;
@@ -275,16 +281,27 @@ class RandomWorld {
         flow_.OnHostEof();
         eof_ = true;
         break;
-      case 2: case 3: case 4: case 5:
+      case 2:
+      case 3:
+      case 4:
+      case 5:
         if (blocked_) flow_.OnWritable();
         blocked_ = false;
         break;
-      case 6: case 7: case 8: case 9:
+      case 6:
+      case 7:
+      case 8:
+      case 9:
         if (!flow_.MayWrite()) break;
         flow_.OnWriteBlocked();
         blocked_ = true;
         break;
-      case 10: case 11: case 12: case 13: case 14: case 15: {
+      case 10:
+      case 11:
+      case 12:
+      case 13:
+      case 14:
+      case 15: {
         if (!flow_.MayWrite()) break;
         const uint64_t bytes = 1 + random_() % unwritten_;
         flow_.OnWrote(bytes);

@@ -30,9 +30,7 @@ RelayOptions WithDefaults(RelayOptions options) {
 
 }  // namespace
 
-std::string FormName(RelayForm form) {
-  return form == RelayForm::kThread ? "Thread" : "IoContext";
-}
+std::string FormName(RelayForm form) { return form == RelayForm::kThread ? "Thread" : "IoContext"; }
 
 Endpoint Loopback(Family family, uint16_t port) {
   const IpAddress address =
@@ -51,8 +49,7 @@ size_t OpenDescriptorCount() {
 
 // ---------------------------------------------------------------- one flow
 
-PlayedFlow::PlayedFlow(PlayedStack& stack, std::vector<Endpoint> destinations,
-                       uint32_t block_bytes)
+PlayedFlow::PlayedFlow(PlayedStack& stack, std::vector<Endpoint> destinations, uint32_t block_bytes)
     : stack_(stack) {
   pipe_.stack_flow = this;
   Reopen(std::move(destinations), block_bytes);

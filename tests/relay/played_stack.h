@@ -128,7 +128,7 @@ class PlayedStack {
 
   Doorbell doorbell_;
   boost::asio::io_context io_{1};
-  std::shared_ptr<Relay> relay_;        // on io_
+  std::shared_ptr<Relay> relay_;         // on io_
   std::unique_ptr<RelayThread> thread_;  // or with a thread
   std::deque<std::unique_ptr<PlayedFlow>> flows_;
   bool shut_down_ = false;

@@ -76,8 +76,7 @@ TEST_P(RelayCloseTest, GuestFinHalfClosesOnly) {
   EXPECT_EQ(flow.received(), "an answer after that");
   flow.Close();
   stack.Until("the relay's last word", [&] { return flow.closed(); });
-  EXPECT_EQ(flow.words(),
-            (std::vector{ToGuest::kConnected, ToGuest::kEof, ToGuest::kClosed}));
+  EXPECT_EQ(flow.words(), (std::vector{ToGuest::kConnected, ToGuest::kEof, ToGuest::kClosed}));
 }
 
 TEST_P(RelayCloseTest, HostEofHalfClosesOnly) {
@@ -106,8 +105,7 @@ TEST_P(RelayCloseTest, HostResetIsTold) {
   stack.Until("the reset", [&] { return flow.Heard(ToGuest::kReset); });
   EXPECT_EQ(flow.error(), ECONNRESET);
   AbortAndClose(stack, flow);
-  EXPECT_EQ(flow.words(),
-            (std::vector{ToGuest::kConnected, ToGuest::kReset, ToGuest::kClosed}));
+  EXPECT_EQ(flow.words(), (std::vector{ToGuest::kConnected, ToGuest::kReset, ToGuest::kClosed}));
 }
 
 TEST_P(RelayCloseTest, HostResetIsToldWithoutCredit) {
@@ -131,8 +129,7 @@ TEST_P(RelayCloseTest, HostResetIsToldWhileAWriteIsBlocked) {
   stack.Until("what nobody takes comes back", [&] { return flow.bytes_out() == 0; });
   EXPECT_FALSE(flow.closed()) << "the stack has not answered";
   AbortAndClose(stack, flow);
-  EXPECT_EQ(flow.words(),
-            (std::vector{ToGuest::kConnected, ToGuest::kReset, ToGuest::kClosed}));
+  EXPECT_EQ(flow.words(), (std::vector{ToGuest::kConnected, ToGuest::kReset, ToGuest::kClosed}));
 }
 
 // The writer meets the reset before the reader does: nothing follows but kClosed.
@@ -145,8 +142,7 @@ TEST_P(RelayCloseTest, NothingComesAfterAReset) {
     ASSERT_TRUE(flow.TrySend("into the void"));
     stack.Until("the reset", [&] { return flow.Heard(ToGuest::kReset); });
     AbortAndClose(stack, flow);
-    EXPECT_EQ(flow.words(),
-              (std::vector{ToGuest::kConnected, ToGuest::kReset, ToGuest::kClosed}));
+    EXPECT_EQ(flow.words(), (std::vector{ToGuest::kConnected, ToGuest::kReset, ToGuest::kClosed}));
   }
 }
 

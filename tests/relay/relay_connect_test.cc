@@ -43,14 +43,14 @@ class RelayConnectTest : public testing::TestWithParam<Parameters> {
     stack.Until("the relay's last word", [&] { return flow.closed(); });
   }
 };
-INSTANTIATE_TEST_SUITE_P(
-    Forms, RelayConnectTest,
-    testing::Combine(testing::Values(RelayForm::kThread, RelayForm::kIoContext),
-                     testing::Values(Family::kIpv4, Family::kIpv6)),
-    [](const testing::TestParamInfo<Parameters>& info) {
-      return FormName(std::get<0>(info.param)) +
-             (std::get<1>(info.param) == Family::kIpv4 ? "Ipv4" : "Ipv6");
-    });
+INSTANTIATE_TEST_SUITE_P(Forms, RelayConnectTest,
+                         testing::Combine(testing::Values(RelayForm::kThread,
+                                                          RelayForm::kIoContext),
+                                          testing::Values(Family::kIpv4, Family::kIpv6)),
+                         [](const testing::TestParamInfo<Parameters>& info) {
+                           return FormName(std::get<0>(info.param)) +
+                                  (std::get<1>(info.param) == Family::kIpv4 ? "Ipv4" : "Ipv6");
+                         });
 
 TEST_P(RelayConnectTest, ConnectsOnce) {
   HostListener listener(family());
@@ -77,8 +77,8 @@ TEST_P(RelayConnectTest, TriesTheSecondDestinationAfterARefusal) {
   HostListener listener(family());
   const Family other = family() == Family::kIpv4 ? Family::kIpv6 : Family::kIpv4;
   PlayedStack stack(form());
-  PlayedFlow& flow = stack.Open(
-      {Loopback(other, nobody.port()), Loopback(family(), listener.port())});
+  PlayedFlow& flow =
+      stack.Open({Loopback(other, nobody.port()), Loopback(family(), listener.port())});
   stack.Until("connected", [&] { return flow.connected(); });
   EXPECT_TRUE(listener.TryAccept().has_value());
   EXPECT_EQ(flow.words(), std::vector<ToGuest>{ToGuest::kConnected});

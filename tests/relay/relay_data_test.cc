@@ -78,8 +78,8 @@ TEST_P(RelayDataTest, EveryByteArrivesWhateverTheChunking) {
     size_t sent = 0, written = 0;
     stack.Until("all bytes", [&] {
       const size_t piece = std::min<size_t>(1 + random() % 50'000, to_host.size() - sent);
-      if (piece > 0 && flow.TrySend(std::string_view(to_host).substr(sent, piece),
-                                    1 + random() % 20'000)) {
+      if (piece > 0 &&
+          flow.TrySend(std::string_view(to_host).substr(sent, piece), 1 + random() % 20'000)) {
         sent += piece;
       }
       if (written < to_guest.size()) {
@@ -221,7 +221,9 @@ class UrgentPeer {
   }
   [[nodiscard]] uint16_t port() const { return port_; }
   // The connection is there already.
-  void Accept() { socket_ = HostDescriptor(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)); }
+  void Accept() {
+    socket_ = HostDescriptor(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  }
   void Send(std::string_view bytes, int flags) {
     ASSERT_EQ(send(socket_.get(), bytes.data(), bytes.size(), flags),
               static_cast<ssize_t>(bytes.size()));

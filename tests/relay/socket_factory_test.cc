@@ -36,8 +36,7 @@ TEST(SocketFactoryTest, DefaultSocketsAreSetUp) {
     const SocketResult result = DefaultSocketFactory()->OpenStream(RequestTo(family));
     ASSERT_GE(result.descriptor, 0) << result.error;
     const HostDescriptor socket(result.descriptor);
-    EXPECT_EQ(Option(socket, SOL_SOCKET, SO_DOMAIN),
-              family == Family::kIpv4 ? AF_INET : AF_INET6);
+    EXPECT_EQ(Option(socket, SOL_SOCKET, SO_DOMAIN), family == Family::kIpv4 ? AF_INET : AF_INET6);
     EXPECT_EQ(Option(socket, SOL_SOCKET, SO_TYPE), SOCK_STREAM);
     EXPECT_NE(Option(socket, IPPROTO_TCP, TCP_NODELAY), 0);
     EXPECT_NE(Option(socket, SOL_SOCKET, SO_OOBINLINE), 0);

@@ -197,9 +197,7 @@ TEST(ConfigTest, CountsAtTheirBounds) {
       {"no probe",
        [](Config& c) { c.keepalive_probes = 0; },
        {"keepalive_probes is 0", "1 to 127"}},
-      {"too many probes",
-       [](Config& c) { c.keepalive_probes = 128; },
-       {"keepalive_probes is 128"}},
+      {"too many probes", [](Config& c) { c.keepalive_probes = 128; }, {"keepalive_probes is 128"}},
       {"one probe", [](Config& c) { c.keepalive_probes = 1; }},
       {"127 probes", [](Config& c) { c.keepalive_probes = 127; }},
   });

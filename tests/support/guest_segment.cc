@@ -130,9 +130,7 @@ class View {
   [[nodiscard]] uint16_t At16(size_t at) const {
     return static_cast<uint16_t>(At8(at) << 8 | At8(at + 1));
   }
-  [[nodiscard]] uint32_t At32(size_t at) const {
-    return uint32_t{At16(at)} << 16 | At16(at + 2);
-  }
+  [[nodiscard]] uint32_t At32(size_t at) const { return uint32_t{At16(at)} << 16 | At16(at + 2); }
   [[nodiscard]] std::span<const uint8_t> Part(size_t at, size_t count) const {
     if (at + count > bytes_.size()) throw ScriptError("the stack sent a truncated frame");
     return bytes_.subspan(at, count);

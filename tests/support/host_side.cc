@@ -51,9 +51,7 @@ SocketAddress Loopback(Family family, uint16_t port) {
   return address;
 }
 
-int OpenStream(int domain) {
-  return Must(socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
-}
+int OpenStream(int domain) { return Must(socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"); }
 
 uint16_t BoundPort(int descriptor) {
   SocketAddress address;

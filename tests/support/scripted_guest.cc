@@ -39,9 +39,7 @@ uint8_t WithoutPush(uint8_t flags) { return static_cast<uint8_t>(flags & ~kTcpPs
 }  // namespace
 
 LinkCapabilities OffloadingLink() {
-  return {.partial_checksum_to_guest = true,
-          .tcp4_gso_to_guest = true,
-          .tcp6_gso_to_guest = true};
+  return {.partial_checksum_to_guest = true, .tcp4_gso_to_guest = true, .tcp6_gso_to_guest = true};
 }
 
 Config LoopbackConfig() {
@@ -207,8 +205,9 @@ void GuestFlow::Take(GuestSegment segment) {
     block.end -= guest_isn_;
   }
   if (segment.Has(kTcpAck)) segment.acknowledgement -= guest_isn_;
-  segment.window_update = !fin_sent_ && WithoutPush(segment.flags) == kTcpAck && segment.payload.empty() &&
-                          segment.sack.empty() && segment.acknowledgement == acked_ &&
+  segment.window_update = !fin_sent_ && WithoutPush(segment.flags) == kTcpAck &&
+                          segment.payload.empty() && segment.sack.empty() &&
+                          segment.acknowledgement == acked_ &&
                           Before(window_edge_, WindowEdge(segment));
   world_.Log("> guest", *this, segment);
   Check(segment);
@@ -320,9 +319,8 @@ GuestFlow& ScriptedGuest::Flow(uint16_t port, Family family) {
 }
 
 GuestFlow& ScriptedGuest::FlowAgain(const GuestFlow& again) {
-  return *flows_.emplace_back(
-      std::make_unique<GuestFlow>(*this, again.guest(), again.destination(),
-                                  again.guest_isn_ + again.sent_edge_ + kIsnStep));
+  return *flows_.emplace_back(std::make_unique<GuestFlow>(
+      *this, again.guest(), again.destination(), again.guest_isn_ + again.sent_edge_ + kIsnStep));
 }
 
 void ScriptedGuest::Pass() {

@@ -141,7 +141,7 @@ class GuestFlow {
 
   // The guest as sender.
   uint32_t next_ = 0;
-  uint32_t sent_edge_ = 0;    // behind the highest that was sent
+  uint32_t sent_edge_ = 0;  // behind the highest that was sent
   bool fin_sent_ = false;
   uint32_t acked_ = 0;        // the highest acknowledgement from the stack
   uint32_t window_edge_ = 0;  // right edge of the stack's window
@@ -149,10 +149,10 @@ class GuestFlow {
   bool scales_ = false;  // both SYNs had the option
 
   // The guest as receiver.
-  uint16_t window_ = 65535;   // of the next segment
+  uint16_t window_ = 65535;  // of the next segment
   uint8_t guest_scale_ = 0;
   bool offered_scale_ = false;
-  uint32_t guest_edge_ = 0;   // right edge of the widest window that was advertised
+  uint32_t guest_edge_ = 0;  // right edge of the widest window that was advertised
   uint16_t segment_bytes_max_ = 0;
   uint32_t expected_ = 0;
   std::string received_;

@@ -28,7 +28,8 @@ TEST(EmbedTest, GetsAnAnswerFromTheGatewayAndEnds) {
 }
 
 TEST(EmbedTest, TheReadmeQuotesItAsItIs) {
-  const std::string source = ReadFile(std::string(PENSTOCK_SOURCE_DIR) + "/tools/examples/embed.cc");
+  const std::string source =
+      ReadFile(std::string(PENSTOCK_SOURCE_DIR) + "/tools/examples/embed.cc");
   const std::string readme = ReadFile(std::string(PENSTOCK_SOURCE_DIR) + "/README.md");
   const std::string region = Between(source, "// [embed]\n", "// [/embed]");
   EXPECT_GT(region.size(), 100u);

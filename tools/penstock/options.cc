@@ -301,7 +301,7 @@ absl::Status CheckAttach(const AttachOptions& options) {
   if (options.ready_descriptor &&
       (*options.ready_descriptor < 0 || fcntl(*options.ready_descriptor, F_GETFD) < 0)) {
     return Wrong("--ready-fd is ", *options.ready_descriptor,
-                 ", which is not open here: open it as in `penstock attach ... --ready-fd 3 3>file`");
+                 ", which is not open here: open it as in `penstock attach ... --ready-fd 3 3>f`");
   }
   return absl::OkStatus();
 }

@@ -198,11 +198,8 @@ TEST_P(CloseTest, InitialSequenceNumberOfATupleMovesWithTime) {
   guest().Advance(100s);
   GuestFlow& again = guest().FlowAgain(old.flow);
   again.Handshake();
-  const auto ticks =
-      static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::microseconds>(
-                                guest().now() - before)
-                                .count() /
-                            4);
+  const auto ticks = static_cast<uint32_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(guest().now() - before).count() / 4);
   EXPECT_NEAR(again.stack_isn() - old.flow.stack_isn(), ticks, ticks / 20);
 }
 

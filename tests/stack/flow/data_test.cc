@@ -253,9 +253,8 @@ TEST_P(DataTest, LinkWithOffloadsGetsSuperSegments) {
 // A link may do one thing and not the other: segmentation for the other family
 // only, or checksums without segmentation.
 TEST_P(DataTest, LinkWithChecksumOffloadOnlyGetsPackets) {
-  Start(LoopbackConfig(), {.partial_checksum_to_guest = true,
-                           .tcp4_gso_to_guest = !v4(),
-                           .tcp6_gso_to_guest = v4()});
+  Start(LoopbackConfig(),
+        {.partial_checksum_to_guest = true, .tcp4_gso_to_guest = !v4(), .tcp6_gso_to_guest = v4()});
   Connection connection = Establish();
   AwaitUnacknowledged(connection, Pattern(60'000));
   for (const GuestSegment& segment : connection.flow.waiting()) {

@@ -71,9 +71,8 @@ inline std::string FamilyName(const testing::TestParamInfo<Family>& info) {
 }
 
 // NOLINTNEXTLINE: GoogleTest's own macros.
-#define PENSTOCK_BOTH_FAMILIES(suite)                                                         \
-  INSTANTIATE_TEST_SUITE_P(Both, suite, testing::Values(Family::kIpv4, Family::kIpv6), \
-                           FamilyName)
+#define PENSTOCK_BOTH_FAMILIES(suite) \
+  INSTANTIATE_TEST_SUITE_P(Both, suite, testing::Values(Family::kIpv4, Family::kIpv6), FamilyName)
 
 }  // namespace penstock
 

@@ -37,7 +37,8 @@ class World {
     flow_->SendAll(std::string_view(up_).substr(begin, kStepBytes));
     size_t written = begin;
     guest_.Until("one step", [&] {
-      written += host_->Write(std::string_view(down_).substr(written, begin + kStepBytes - written));
+      written +=
+          host_->Write(std::string_view(down_).substr(written, begin + kStepBytes - written));
       host_->Read();
       flow_->Forget();
       flow_->Send({});

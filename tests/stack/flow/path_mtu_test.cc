@@ -39,7 +39,7 @@ class TcpPathMtuTest : public FlowTest {
 PENSTOCK_BOTH_FAMILIES(TcpPathMtuTest);
 
 void TcpPathMtuTest::ExpectSegmentSizeAfter(uint32_t mtu, uint32_t segment_bytes,
-                                         LinkCapabilities link) {
+                                            LinkCapabilities link) {
   Start(LoopbackConfig(), link);
   Connection connection = EstablishInFlight(14'600);
   GuestFlow& flow = connection.flow;

@@ -142,8 +142,7 @@ TEST_P(ResetTest, AckOfTheFutureIsAnswered) {
 // A segment with ACK for which there is no flow: RST with the number it acknowledges.
 TEST_P(ResetTest, SegmentWithoutFlowIsReset) {
   GuestFlow& flow = Start().Flow(listener().port());
-  for (const uint8_t flags :
-       {kTcpAck, kFinAck, static_cast<uint8_t>(kTcpSyn | kTcpAck)}) {
+  for (const uint8_t flags : {kTcpAck, kFinAck, static_cast<uint8_t>(kTcpSyn | kTcpAck)}) {
     flow.Send({.flags = flags, .sequence = 1000, .acknowledgement = 5000, .payload = "who?"});
     const GuestSegment answer = flow.Expect(kTcpRst);
     EXPECT_EQ(answer.sequence, 5000u);

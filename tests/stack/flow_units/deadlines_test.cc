@@ -101,9 +101,9 @@ TEST_F(DeadlinesTest, BehavesAsASortedListWould) {
   int64_t now = 0;
   size_t taken = 0;
   const auto first = [&] {
-    return std::min_element(items.begin(), items.end(), [](const Item& a, const Item& b) {
-             return a.deadline < b.deadline;
-           })->deadline;
+    return std::min_element(items.begin(), items.end(),
+                            [](const Item& a, const Item& b) { return a.deadline < b.deadline; })
+        ->deadline;
   };
   for (int step = 0; step < 50'000; ++step) {
     Item& item = items[random() % items.size()];
@@ -111,10 +111,12 @@ TEST_F(DeadlinesTest, BehavesAsASortedListWould) {
       case 0:
         item.deadline = kNever;
         break;
-      case 1: case 2:
+      case 1:
+      case 2:
         Set(item, At(now + 1 + random() % 100));
         break;
-      case 3: case 4:
+      case 3:
+      case 4:
         // Later, in silence; an item without a deadline would have to say so.
         if (item.deadline != kNever) item.deadline += std::chrono::milliseconds(random() % 100);
         break;

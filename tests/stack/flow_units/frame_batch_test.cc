@@ -63,12 +63,13 @@ TEST_F(FrameBatchTest, CopiesHeadersAndRefersToPayload) {
 }
 
 TEST_F(FrameBatchTest, PassesOffloadsOn) {
-  ASSERT_TRUE(Append("x", {}, {.checksum = ChecksumState::kPartial,
-                               .gso = Gso::kTcp6,
-                               .checksum_start = 54,
-                               .checksum_offset = 16,
-                               .segment_bytes = 1'440,
-                               .header_bytes = 74}));
+  ASSERT_TRUE(Append("x", {},
+                     {.checksum = ChecksumState::kPartial,
+                      .gso = Gso::kTcp6,
+                      .checksum_start = 54,
+                      .checksum_offset = 16,
+                      .segment_bytes = 1'440,
+                      .header_bytes = 74}));
   ASSERT_TRUE(batch_.AppendCopy(View("y")));
   ASSERT_TRUE(batch_.Flush());
   const auto frame = link_.PopToGuest();

@@ -82,6 +82,7 @@ class Conversation {
 
   Sent Syn() {
     Bytes syn = TcpSegment({.source_port = tuple_.guest.port,
+                            .destination_port = tuple_.destination.port,
                             .sequence = kGuestIsn,
                             .flags = kTcpSyn,
                             .options = {2, 4, kMss >> 8, kMss & 0xff}})

@@ -12,8 +12,12 @@ TEST(GuestBufferPoolTest, GivesTheSmallestSizeThatFits) {
   struct {
     size_t bytes;
     uint32_t capacity;
-  } const cases[] = {{0, 2'048},       {1, 2'048},       {2'048, 2'048},
-                     {2'049, 16'384},  {16'384, 16'384}, {16'385, kFrameBytesMax},
+  } const cases[] = {{0, 2'048},
+                     {1, 2'048},
+                     {2'048, 2'048},
+                     {2'049, 16'384},
+                     {16'384, 16'384},
+                     {16'385, kFrameBytesMax},
                      {kFrameBytesMax, kFrameBytesMax}};
   GuestBufferPool pool(1 << 20);
   for (const auto& [bytes, capacity] : cases) {

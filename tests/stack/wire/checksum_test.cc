@@ -1,3 +1,4 @@
+// The one's-complement sums: against a plain reference, at every length and alignment.
 #include <gtest/gtest.h>
 
 #include <random>
