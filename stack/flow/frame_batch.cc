@@ -13,37 +13,35 @@ bool FrameBatch::MakeRoom(size_t arena_bytes) {
   return Flush();
 }
 
-bool FrameBatch::Append(std::span<const uint8_t> header, std::span<const iovec> payload,
-                        const Offload& offload) {
-  PENSTOCK_CHECK(payload.size() < kFramePartsMax);
-  if (!MakeRoom(header.size())) return false;
-  uint8_t* copy = arena_.get() + arena_used_;
-  std::memcpy(copy, header.data(), header.size());
-  arena_used_ += header.size();
+bool FrameBatch::Append(std::span<const uint8_t> header, std::span<const uint8_t> copied,
+                        std::span<const iovec> payload, const Offload& offload) {
+  PENSTOCK_CHECK(payload.size() + 2 <= kFramePartsMax);
+  const size_t copied_bytes = header.size() + copied.size();
+  // Too large to keep a copy of: behind what waits, now or never.
+  const bool at_once = copied_bytes > kArenaBytes;
+  if (at_once ? !Flush() : !MakeRoom(copied_bytes)) return false;
   auto& parts = parts_[end_];
-  parts[0] = {copy, header.size()};
-  size_t length = header.size();
-  for (size_t i = 0; i < payload.size(); ++i) {
-    parts[i + 1] = payload[i];
-    length += payload[i].iov_len;
+  size_t count = 0;
+  if (at_once) {
+    parts[count++] = {const_cast<uint8_t*>(header.data()), header.size()};
+    parts[count++] = {const_cast<uint8_t*>(copied.data()), copied.size()};
+  } else {
+    uint8_t* copy = arena_.get() + arena_used_;
+    arena_used_ += copied_bytes;
+    std::memcpy(copy, header.data(), header.size());
+    if (!copied.empty()) std::memcpy(copy + header.size(), copied.data(), copied.size());
+    parts[count++] = {copy, copied_bytes};
   }
-  frames_[end_++] = {.parts = {parts.data(), payload.size() + 1},
-                     .length = static_cast<uint32_t>(length),
-                     .offload = offload};
+  size_t length = copied_bytes;
+  for (const iovec& part : payload) {
+    parts[count++] = part;
+    length += part.iov_len;
+  }
+  frames_[end_] = {
+      .parts = {parts.data(), count}, .length = static_cast<uint32_t>(length), .offload = offload};
+  if (at_once) return Offer({&frames_[end_], 1}) == 1;
+  ++end_;
   return true;
-}
-
-bool FrameBatch::AppendCopy(std::span<const uint8_t> frame) {
-  if (frame.size() <= kArenaBytes) {
-    return Append(frame, {}, {.checksum = ChecksumState::kComplete});
-  }
-  // Too large to keep: behind what waits, now or never.
-  if (!Flush()) return false;
-  const iovec part{const_cast<uint8_t*>(frame.data()), frame.size()};
-  const FrameToGuest whole{.parts = {&part, 1},
-                           .length = static_cast<uint32_t>(frame.size()),
-                           .offload = {.checksum = ChecksumState::kComplete}};
-  return Offer({&whole, 1}) == 1;
 }
 
 bool FrameBatch::Flush() {

@@ -25,12 +25,14 @@ class FrameBatch final {
 
   void SetTime(Time now) { now_ = now; }
 
-  // A frame of `header` (copied) and `payload` (referenced). False: the link is
-  // full; the frame was not taken.
-  [[nodiscard]] bool Append(std::span<const uint8_t> header, std::span<const iovec> payload,
-                            const Offload& offload);
-  // A whole frame, copied.
-  [[nodiscard]] bool AppendCopy(std::span<const uint8_t> frame);
+  // A frame of `header` and `copied`, which are copied, and `payload`, which is
+  // referenced. False: the link is full; the frame was not taken.
+  [[nodiscard]] bool Append(std::span<const uint8_t> header, std::span<const uint8_t> copied,
+                            std::span<const iovec> payload, const Offload& offload);
+  // A whole frame with complete checksums, copied.
+  [[nodiscard]] bool AppendCopy(std::span<const uint8_t> frame) {
+    return Append(frame, {}, {}, {.checksum = ChecksumState::kComplete});
+  }
 
   // Offers everything to the link. True if nothing is left.
   bool Flush();

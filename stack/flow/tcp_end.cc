@@ -115,7 +115,7 @@ void TcpFlows::DropChunks(Flow& flow) {
     buffer->pool->Give(buffer);
   }
   flow.pending_tail = nullptr;
-  flow.pending_bytes = 0;
+  to_host_bytes_ -= std::exchange(flow.pending_bytes, 0);
 }
 
 void TcpFlows::AfterFlush() {
@@ -131,7 +131,7 @@ void TcpFlows::AfterFlush() {
     TellRelay(*flow);
   }
   closing_.clear();
-  counters_.buffer_bytes_to_host.Set(buffers_.bytes_out() - slot_bytes_);
+  counters_.buffer_bytes_to_host.Set(to_host_bytes_);
   counters_.buffer_bytes_to_guest.Set(to_guest_bytes_);
 }
 

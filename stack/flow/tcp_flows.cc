@@ -21,7 +21,6 @@ TcpFlows::TcpFlows(const Config& config, const LinkCapabilities& capabilities,
       // Twice the windows promised: a kept byte may cost more than one (its buffer),
       // and out-of-order data is kept too. What does not fit is dropped and counted.
       buffers_(2 * config.buffer_bytes_max + slot_bytes),
-      slot_bytes_(slot_bytes),
       engine_({.mtu = config.mtu,
                .super_segments_ipv4 = capabilities.tcp4_gso_to_guest,
                .super_segments_ipv6 = capabilities.tcp6_gso_to_guest},
@@ -159,6 +158,7 @@ void TcpFlows::TakeBackChunks(Flow& flow) {
     chunk = next;
   }
   if (bytes == 0) return;
+  to_host_bytes_ -= bytes;
   flow.bytes_at_relay -= bytes;
   flow.last_progress = now_;
   engine_.Consume(flow.pcb, bytes);
@@ -192,6 +192,7 @@ void TcpFlows::NoteRecord(Flow& flow) {
     flow.pending_bytes += pcb.received_bytes;
     flow.bytes_to_host += pcb.received_bytes;
     flow.last_progress = now_;
+    to_host_bytes_ += pcb.received_bytes;
     counters_.payload_bytes_to_host.Add(pcb.received_bytes);
     pcb.received_head = pcb.received_tail = nullptr;
     pcb.received_bytes = 0;
@@ -391,6 +392,26 @@ void TcpFlows::SetState(Flow& flow, FlowState state) {
 
 // ---------------------------------------------------------------- segments to the guest
 
+namespace {
+
+uint16_t TcpChecksum(const SegmentToGuest& segment, uint16_t pseudo_header_sum) {
+  uint64_t sum = ChecksumAdd(segment.header, pseudo_header_sum);
+  bool odd = false;
+  // A part that starts at an odd offset counts byte-swapped.
+  const auto add = [&](std::span<const uint8_t> part) {
+    const auto folded = static_cast<uint16_t>(~ChecksumFinish(ChecksumAdd(part, 0)));
+    sum += odd ? static_cast<uint16_t>(folded << 8 | folded >> 8) : folded;
+    odd ^= (part.size() & 1) != 0;
+  };
+  add(segment.own_payload);
+  for (const iovec& part : segment.payload) {
+    add({static_cast<const uint8_t*>(part.iov_base), part.iov_len});
+  }
+  return ChecksumFinish(sum);
+}
+
+}  // namespace
+
 bool TcpFlows::SendSegment(const SegmentToGuest& segment) noexcept {
   const IpAddress& guest = segment.tuple.guest.address;
   const Family family = guest.family;
@@ -416,15 +437,7 @@ bool TcpFlows::SendSegment(const SegmentToGuest& segment) noexcept {
     offload.checksum_start = static_cast<uint16_t>(transport);
     offload.checksum_offset = kChecksumOffset;
   } else {
-    uint64_t sum = ChecksumAdd(segment.header, pseudo);
-    bool odd = false;  // a part that starts at an odd offset counts byte-swapped
-    for (const iovec& part : segment.payload) {
-      const auto folded = static_cast<uint16_t>(~ChecksumFinish(
-          ChecksumAdd({static_cast<const uint8_t*>(part.iov_base), part.iov_len}, 0)));
-      sum += odd ? static_cast<uint16_t>(folded << 8 | folded >> 8) : folded;
-      odd ^= (part.iov_len & 1) != 0;
-    }
-    value = ChecksumFinish(sum);
+    value = TcpChecksum(segment, pseudo);
   }
   checksum[0] = static_cast<uint8_t>(value >> 8);
   checksum[1] = static_cast<uint8_t>(value);
@@ -433,7 +446,8 @@ bool TcpFlows::SendSegment(const SegmentToGuest& segment) noexcept {
     offload.segment_bytes = static_cast<uint16_t>(segment.negotiated_mss);
     offload.header_bytes = static_cast<uint16_t>(used);
   }
-  return batch_.Append(std::span(header).first(used), segment.payload, offload);
+  return batch_.Append(std::span(header).first(used), segment.own_payload, segment.payload,
+                       offload);
 }
 
 }  // namespace penstock

@@ -129,7 +129,6 @@ class TcpFlows final : private SegmentSink {
   const std::vector<Relay*> relays_;
   std::vector<bool> relay_to_ring_;
   GuestBufferPool buffers_;
-  const uint64_t slot_bytes_;
   Engine engine_;
   FlowTable table_;
   TimeWaitTable time_wait_;
@@ -149,8 +148,9 @@ class TcpFlows final : private SegmentSink {
   absl::flat_hash_map<IpAddress, uint32_t, AddressHash> half_open_by_destination_;
   uint32_t half_open_ = 0;
   uint32_t dialing_ = 0, handshake_ = 0, open_ = 0, closing_count_ = 0;
-  uint64_t windows_bytes_ = 0;  // sum of the flows' windows: promised to guests
-  uint64_t to_guest_bytes_ = 0;
+  uint64_t windows_bytes_ = 0;   // sum of the flows' windows: promised to guests
+  uint64_t to_guest_bytes_ = 0;  // held
+  uint64_t to_host_bytes_ = 0;
   uint16_t ip_identification_ = 0;
 
   static constexpr size_t kClosedMax = 64;

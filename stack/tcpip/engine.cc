@@ -126,23 +126,22 @@ struct LwipCallbacks {
       header->wnd = lwip_htons(
           static_cast<u16_t>(std::min<uint32_t>(pcb->window_bytes_, kInitialWindowBytes)));
     }
-    std::array<iovec, kFramePartsMax - 1> parts;
+    std::array<iovec, kFramePartsMax - 2> parts;
     size_t count = 0;
-    if (p->len > header_bytes) {
-      parts[count++] = {static_cast<uint8_t*>(p->payload) + header_bytes,
-                        size_t{p->len} - header_bytes};
-    }
     for (struct pbuf* q = p->next; q != nullptr; q = q->next) {
       if (q->len == 0) continue;
       if (count == parts.size()) return ERR_BUF;  // Write() never makes so many
       parts[count++] = {q->payload, q->len};
     }
-    const SegmentToGuest segment{.owner = pcb->owner_,
-                                 .tuple = pcb->tuple_,
-                                 .header = {static_cast<const uint8_t*>(p->payload), header_bytes},
-                                 .payload = {parts.data(), count},
-                                 .payload_bytes = static_cast<uint32_t>(p->tot_len - header_bytes),
-                                 .negotiated_mss = pcb->negotiated_mss_};
+    const SegmentToGuest segment{
+        .owner = pcb->owner_,
+        .tuple = pcb->tuple_,
+        .header = {static_cast<const uint8_t*>(p->payload), header_bytes},
+        .own_payload = {static_cast<const uint8_t*>(p->payload) + header_bytes,
+                        size_t{p->len} - header_bytes},
+        .payload = {parts.data(), count},
+        .payload_bytes = static_cast<uint32_t>(p->tot_len - header_bytes),
+        .negotiated_mss = pcb->negotiated_mss_};
     return current_engine->sink_.SendSegment(segment) ? ERR_OK : ERR_WOULDBLOCK;
   }
 

@@ -132,8 +132,11 @@ struct SegmentToGuest {
   void* owner;  // as given to Accept
   const TcpTuple& tuple;
   std::span<const uint8_t> header;  // the TCP header with options; checksum 0
-  std::span<const iovec> payload;
-  uint32_t payload_bytes;
+  // Payload in lwIP's own memory (the byte of a window probe, the rest of a segment
+  // that was split): to be copied, lwIP may free it before the frame has left.
+  std::span<const uint8_t> own_payload;
+  std::span<const iovec> payload;  // behind it: what Write() was given
+  uint32_t payload_bytes;          // of both
   uint32_t negotiated_mss;
 };
 

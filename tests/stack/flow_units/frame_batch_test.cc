@@ -19,7 +19,7 @@ class FrameBatchTest : public testing::Test {
  protected:
   bool Append(std::string_view header, std::span<const iovec> payload = {},
               const Offload& offload = {}) {
-    return batch_.Append(View(header), payload, offload);
+    return batch_.Append(View(header), {}, payload, offload);
   }
   // The frames that the link got since the last call.
   std::vector<std::string> Arrived() {
