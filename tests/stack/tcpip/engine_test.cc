@@ -31,7 +31,7 @@ class RecordingSink final : public SegmentSink {
  public:
   bool SendSegment(const SegmentToGuest& segment) noexcept override {
     if (full) return false;
-    std::string payload;
+    std::string payload(segment.own_payload.begin(), segment.own_payload.end());
     for (const iovec& part : segment.payload) {
       payload.append(static_cast<const char*>(part.iov_base), part.iov_len);
     }
