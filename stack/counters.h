@@ -106,6 +106,7 @@ inline constexpr size_t kDropCauseCount = 0
   X(flows_silent_timeout, "flows reset because the guest answered no retransmission")          \
   X(flows_stalled_timeout, "flows reset because the guest took no byte for the stall timeout") \
   X(flows_keepalive_timeout, "flows reset because the guest answered no keepalive")            \
+  X(flows_out_of_memory, "flows that ended for want of memory")                                \
   X(flows_refused_limit, "flows refused by the flow limit")                                    \
   X(retransmits_by_timer, "retransmissions by timeout")                                        \
   X(retransmits_by_dupack, "fast retransmissions after duplicate ACKs")                        \

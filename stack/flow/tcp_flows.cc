@@ -302,6 +302,7 @@ void TcpFlows::EndIfOver(Flow& flow) {
       counters_.flows_reset_by_guest.Add(1);
       return Close(flow, FlowEnd::kResetByGuest, true);
     case PcbEnd::kFailed:
+      counters_.flows_out_of_memory.Add(1);
       return Close(flow, FlowEnd::kOutOfMemory, true);
     case PcbEnd::kTimeWait:
       time_wait_.Add(flow.tuple, flow.pcb.time_wait(), now_);

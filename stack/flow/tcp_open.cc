@@ -56,6 +56,7 @@ bool TcpFlows::Segment(Packet& packet, GuestBuffer& slot) {
         AnswerTimeWait(packet, tuple, *state);
         return false;
       }
+      if (HalfOpenLimitReached(packet)) return false;  // the tuple goes on resting
       counters_.time_wait_recycled.Add(1);
       isn_after = state->send_next;
       time_wait_.Remove(tuple);
@@ -226,6 +227,7 @@ void TcpFlows::OnConnected(Flow& flow) {
   const AcceptOptions options{
       .negotiated_mss = flow.negotiated_mss, .window_bytes = window, .isn_after = syn->isn_after};
   if (!engine_.Accept(flow.pcb, flow.tuple, header, options, &flow)) {
+    counters_.flows_out_of_memory.Add(1);
     return Close(flow, FlowEnd::kOutOfMemory, true);
   }
   flow.window_bytes = window;

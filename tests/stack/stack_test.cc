@@ -58,12 +58,6 @@ struct World {
 
 // ---------------------------------------------------------------- creation
 
-size_t LinkDescriptors() {
-  const size_t before = DescriptorCount();
-  const MemoryLink link;
-  return DescriptorCount() - before;
-}
-
 // The sentence with which a stack on a MemoryLink is refused; nothing is left behind.
 std::string RefusalOf(Config config, LinkCapabilities capabilities = {}) {
   const size_t descriptors = DescriptorCount();
@@ -121,7 +115,7 @@ void SetDescriptorLimit(rlim_t limit) {
       std::fprintf(stderr, "%s\n", stack.status().ToString().c_str());
       _exit(4);
     }
-    if (DescriptorCount() != used - LinkDescriptors()) _exit(5);  // the link's went with it
+    if (DescriptorCount() != used) _exit(5);  // the link's went with it
   }
   _exit(6);
 }
