@@ -9,6 +9,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
+#include <exception>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -30,9 +31,12 @@ class RelayThread::Impl {
     // Waiting on the descriptor keeps the io_context busy: no other work guard. The
     // doorbell keeps its own descriptor; Asio closes this copy.
     const int copy = fcntl(relay_->doorbell().descriptor(), F_DUPFD_CLOEXEC, 0);
-    if (copy < 0)
-      return absl::ResourceExhaustedError("cannot copy an eventfd: no descriptors left");
-    bell_.assign(copy);
+    boost::system::error_code error;
+    if (copy >= 0) bell_.assign(copy, error);
+    if (copy < 0 || error) {
+      if (copy >= 0) close(copy);
+      return absl::ResourceExhaustedError("cannot watch an eventfd: no descriptors left");
+    }
     asio::post(io_, [this] { Listen(); });
     try {
       thread_ = std::thread([this] { io_.run(); });
@@ -78,7 +82,14 @@ class RelayThread::Impl {
 
 absl::StatusOr<std::unique_ptr<RelayThread>> RelayThread::Start(RelayOptions options,
                                                                 Doorbell& stack_doorbell) {
-  auto impl = std::make_unique<Impl>(std::move(options), stack_doorbell);
+  std::unique_ptr<Impl> impl;
+  try {
+    impl = std::make_unique<Impl>(std::move(options), stack_doorbell);
+  } catch (const std::exception& error) {
+    // Asio throws where it finds no descriptors for its reactor.
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot start a relay thread: ", error.what()));
+  }
   // The library's threads take no signals: those are the embedder's.
   sigset_t all, before;
   sigfillset(&all);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <boost/asio/as_tuple.hpp>
@@ -155,7 +156,11 @@ int TcpTask::OpenSocket(const Endpoint& destination) {
   const int family = destination.address.is_v4() ? AF_INET : AF_INET6;
   error_code error;
   socket_.assign({family, IPPROTO_TCP}, opened.descriptor, error);
-  if (!error) socket_.non_blocking(true, error);
+  if (error) {
+    close(opened.descriptor);  // Asio did not take it
+    return error.value();
+  }
+  socket_.non_blocking(true, error);
   return error.value();
 }
 

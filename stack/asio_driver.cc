@@ -1,14 +1,17 @@
 #include "stack/asio_driver.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <exception>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "relay/relay.h"
 #include "stack/stack_impl.h"
 
@@ -71,9 +74,9 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     const int copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
     error_code error;
     if (copy >= 0) watch.assign(copy, error);
-    if (copy < 0 || error)
-      return absl::ResourceExhaustedError("cannot watch the link: no descriptors left");
-    return absl::OkStatus();
+    if (copy >= 0 && !error) return absl::OkStatus();
+    if (copy >= 0) close(copy);
+    return absl::ResourceExhaustedError("cannot watch the link: no descriptors left");
   }
 
   void SchedulePass() {
@@ -181,7 +184,14 @@ absl::StatusOr<std::unique_ptr<AsioDriver>> AsioDriver::Create(asio::io_context&
     return absl::InvalidArgumentError(
         "relay_threads is not 0: an AsioDriver runs everything on one thread");
   }
-  auto impl = std::make_shared<Impl>(io);
+  std::shared_ptr<Impl> impl;
+  try {
+    impl = std::make_shared<Impl>(io);
+  } catch (const std::exception& error) {
+    // Asio throws where it finds no descriptors for its reactor.
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot use the io_context: ", error.what()));
+  }
   if (absl::Status status = impl->Open(std::move(config), std::move(link)); !status.ok()) {
     return status;
   }

@@ -122,6 +122,17 @@ TEST_P(RelayConnectTest, TellsWhyTheFactoryHadNoSocket) {
   AbortAndClose(stack, flow);
 }
 
+// Not a descriptor at all: the embedder's bug is one flow's failure.
+TEST_P(RelayConnectTest, TellsThatTheFactorysSocketIsNone) {
+  const auto sockets = std::make_shared<TestSockets>(
+      [](const SocketRequest&) -> SocketResult { return {.descriptor = 1'000'000}; });
+  PlayedStack stack(form(), {.socket_factory = sockets});
+  PlayedFlow& flow = stack.Open({Loopback(family(), 1)});
+  stack.Until("an answer", [&] { return flow.Heard(ToGuest::kFailed); });
+  EXPECT_EQ(flow.error(), EBADF);
+  AbortAndClose(stack, flow);
+}
+
 TEST_P(RelayConnectTest, AsksTheFactoryForWhatTheFlowNeeds) {
   HostListener listener(family());
   SocketRequest asked{};

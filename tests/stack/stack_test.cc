@@ -4,12 +4,8 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include <atomic>
-#include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -83,60 +79,6 @@ TEST(StackCreateTest, StartsAsManyRelayThreadsAsAsked) {
     EXPECT_EQ(CountEntries("/proc/self/task"), threads + 7);
   }
   EXPECT_EQ(DescriptorCount(), descriptors);
-}
-
-void SetDescriptorLimit(rlim_t limit) {
-  rlimit limits{};
-  if (getrlimit(RLIMIT_NOFILE, &limits) != 0) _exit(2);
-  limits.rlim_cur = std::min(limit, limits.rlim_max);
-  if (setrlimit(RLIMIT_NOFILE, &limits) != 0) _exit(2);
-}
-
-// In a child of its own: with no descriptor left, then one, then two, … until it works.
-// Each failure says so and leaves nothing.
-[[noreturn]] void CreateWithEverFewerRefusals() {
-  rlimit before{};
-  if (getrlimit(RLIMIT_NOFILE, &before) != 0) _exit(2);
-  // UBSan needs descriptors to look at a type that it has not met yet.
-  World{{.relay_threads = 3}};
-  int refusals = 0;
-  for (rlim_t extra = 0; extra < 100; ++extra) {
-    const size_t used = DescriptorCount();
-    auto link = std::make_unique<MemoryLink>();
-    // The lowest numbers are in use, with few gaps below this one.
-    const int lowest_free = dup(0);
-    close(lowest_free);
-    SetDescriptorLimit(static_cast<rlim_t>(lowest_free) + extra);
-    auto stack = Stack::Create({.relay_threads = 3}, std::move(link));
-    SetDescriptorLimit(before.rlim_cur);
-    if (stack.ok()) _exit(refusals > 3 ? 0 : 3);
-    ++refusals;
-    if (!absl::IsResourceExhausted(stack.status())) {
-      std::fprintf(stderr, "%s\n", stack.status().ToString().c_str());
-      _exit(4);
-    }
-    if (DescriptorCount() != used) _exit(5);  // the link's went with it
-  }
-  _exit(6);
-}
-
-TEST(StackCreateDeathTest, WithoutDescriptorsItFailsCleanly) {
-  EXPECT_EXIT(CreateWithEverFewerRefusals(), testing::ExitedWithCode(0), "");
-}
-
-[[noreturn]] void ReportFlowLimit(rlim_t descriptors) {
-  World{};
-  SetDescriptorLimit(descriptors);
-  std::fprintf(stderr, "flows: %u\n", World{}.stack->Snapshot().flow_count_max);
-  _exit(0);
-}
-
-// 64 descriptors stay free for everything else.
-TEST(StackCreateDeathTest, TheFlowLimitFitsTheDescriptorLimit) {
-  EXPECT_EXIT(ReportFlowLimit(1'000), testing::ExitedWithCode(0), "flows: 936\n");
-  EXPECT_EXIT(ReportFlowLimit(100), testing::ExitedWithCode(0), "flows: 64\n");
-  World few({.flow_count_max = 10, .half_open_count_max = 10, .half_open_per_destination_max = 10});
-  EXPECT_EQ(few.stack->Snapshot().flow_count_max, 10u);
 }
 
 // ---------------------------------------------------------------- the descriptor
