@@ -31,9 +31,9 @@ class RelayThread::Impl {
     // Waiting on the descriptor keeps the io_context busy: no other work guard. The
     // doorbell keeps its own descriptor; Asio closes this copy.
     const int copy = fcntl(relay_->doorbell().descriptor(), F_DUPFD_CLOEXEC, 0);
-    boost::system::error_code error;
-    if (copy >= 0) bell_.assign(copy, error);
-    if (copy < 0 || error) {
+    boost::system::error_code refused;
+    if (copy >= 0) bell_.assign(copy, refused);
+    if (copy < 0 || refused) {
       if (copy >= 0) close(copy);
       return absl::ResourceExhaustedError("cannot watch an eventfd: no descriptors left");
     }
