@@ -93,6 +93,7 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
       if (!link_watch_.is_open()) link_readable_ = true;  // nothing else tells
       now = Clock::now();
       deadline = stack_->impl_->Poll(*stack_, now, std::exchange(link_readable_, false));
+      if (stopped_) return;  // by a posted task: nothing may hold the io_context now
       relay_->RunReady();
       if (deadline > now && relay_->to_stack().empty()) break;
     }

@@ -175,6 +175,15 @@ TEST(AsioDriverTest, StopMayComeFromAPostedTask) {
   EXPECT_TRUE(host.WasReset());
 }
 
+// The same pass then meets a SYN: the flow's deadline must not hold the context.
+TEST(AsioDriverTest, StopMayComeBeforeTheFirstFrame) {
+  HostListener listener(Family::kIpv4);
+  World world;
+  world.driver->stack().Post([&](Stack&) { world.driver->Stop(); });
+  world.SendSyn(listener.port());
+  world.RunToEnd();
+}
+
 // Each with a flow that is open and one that is dialing.
 class AsioDriverEndTest : public testing::Test {
  protected:
