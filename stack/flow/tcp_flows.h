@@ -98,6 +98,8 @@ class TcpFlows final : private SegmentSink {
   void DropChunks(Flow& flow);
 
   // tcp_open.cc
+  // A segment of a live flow; true as Segment().
+  [[nodiscard]] bool FeedSegment(Flow& flow, Packet& packet, GuestBuffer& slot);
   void OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uint32_t> isn_after);
   enum class Refusal : uint8_t { kNone, kReset, kHostUnreachable };
   [[nodiscard]] Refusal Resolve(const Endpoint& destination, OpenRequest& request) const;

@@ -81,6 +81,10 @@ bool TcpFlows::Segment(Packet& packet, GuestBuffer& slot) {
     counters_.Drop(is_syn ? DropCause::kSynWhileDialing : DropCause::kNotSynWhileDialing);
     return false;
   }
+  return FeedSegment(*flow, packet, slot);
+}
+
+bool TcpFlows::FeedSegment(Flow& flow, Packet& packet, GuestBuffer& slot) {
   // What lwIP may keep must not pin the big slot, unless it nearly fills it.
   const bool may_be_kept = !packet.payload.empty() || (packet.tcp.flags & kTcpFin) != 0;
   const bool in_place = packet.transport.size() > kKeepInPlaceBytes;
@@ -105,8 +109,8 @@ bool TcpFlows::Segment(Packet& packet, GuestBuffer& slot) {
   }
   const bool kept = buffer == &slot && may_be_kept;
   if (kept) slot.is_slot = false;
-  MakeReady(*flow);
-  engine_.Receive(flow->pcb, *buffer, segment);
+  MakeReady(flow);
+  engine_.Receive(flow.pcb, *buffer, segment);
   return kept;
 }
 
