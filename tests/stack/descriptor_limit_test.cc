@@ -114,10 +114,10 @@ uint32_t FlowLimit(Config config = {}) {
 TEST(DescriptorLimitDeathTest, TheFlowLimitFits) {
   EXPECT_EXIT(ReportFlowLimit(1'000), testing::ExitedWithCode(0), "flows: 936\n");
   EXPECT_EXIT(ReportFlowLimit(100), testing::ExitedWithCode(0), "flows: 64\n");
-  EXPECT_EQ(FlowLimit({.flow_count_max = 10,
-                       .half_open_count_max = 10,
-                       .half_open_per_destination_max = 10}),
-            10u);
+  EXPECT_EQ(
+      FlowLimit(
+          {.flow_count_max = 10, .half_open_count_max = 10, .half_open_per_destination_max = 10}),
+      10u);
 }
 
 }  // namespace
