@@ -98,6 +98,10 @@ size_t StackEnd::Receive(Time /*now*/, std::span<FrameToHost> frames) {
   while (count < frames.size()) {
     if (shared_->to_host.Rest(*shared_->stack_bell)) {
       ended_ = closed;
+      // Closed since: Rest may just have silenced the ring that said so.
+      if (!closed && shared_->vmm_closed.load(std::memory_order_acquire)) {
+        shared_->stack_bell->Ring();
+      }
       break;
     }
     count += Take(frames.subspan(count));
@@ -159,7 +163,13 @@ std::optional<RecordRing::Record> FrameRingsGuestEnd::FrontToGuest() {
   RecordRing& ring = shared_->to_guest;
   std::optional<RecordRing::Record> record = ring.Front();
   while (!record && !ring.Rest(*shared_->vmm_bell)) record = ring.Front();
-  if (!record) ended_ = closed;
+  if (!record) {
+    ended_ = closed;
+    // Closed since: Rest may just have silenced the ring that said so.
+    if (!closed && shared_->stack_closed.load(std::memory_order_acquire)) {
+      shared_->vmm_bell->Ring();
+    }
+  }
   return record;
 }
 
