@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "relay/tcp_task.h"
-
 namespace penstock {
 
 Relay::Relay(boost::asio::io_context& io, RelayOptions options, Doorbell& stack_doorbell)
@@ -30,7 +28,7 @@ void Relay::RunReady() {
 
 void Relay::Serve(FlowPipe& pipe) {
   BeginService(pipe.ready_for_relay);
-  auto* task = static_cast<TcpTask*>(pipe.relay_task);
+  auto* task = static_cast<FlowTask*>(pipe.relay_task);
   if (task == nullptr) task = BeginTask(pipe);
   if (task != nullptr) task->Serve();
 }
@@ -39,7 +37,7 @@ void Relay::Serve(FlowPipe& pipe) {
 // its task had ended, which are nobody's credit, or with a kAbort that crossed kClosed.
 // Only kOpen begins a flow. Whatever the stack gave back before kOpen is visible once
 // kOpen is: look for it first, or the new task would be credited with old blocks.
-TcpTask* Relay::BeginTask(FlowPipe& pipe) {
+FlowTask* Relay::BeginTask(FlowPipe& pipe) {
   bool opens = false;
   for (ToHostMessage message; !opens && pipe.to_host.Pop(message);) {
     opens = message.kind == ToHost::kOpen;
@@ -50,9 +48,10 @@ TcpTask* Relay::BeginTask(FlowPipe& pipe) {
     block = next;
   }
   if (!opens) return nullptr;
-  auto owner = std::make_shared<TcpTask>(shared_from_this(), pipe);
-  TcpTask* task = owner.get();
-  tasks_.insert(task);
+  std::shared_ptr<FlowTask> owner = options_.make_task(shared_from_this(), pipe);
+  FlowTask* task = owner.get();
+  pipe.relay_task = task;
+  task->place_ = tasks_.insert(tasks_.end(), task);
   task->Begin(std::move(owner));
   return task;
 }
@@ -62,22 +61,31 @@ void Relay::TellStack(FlowPipe& pipe) {
   stack_doorbell_.RingIfArmed();
 }
 
-void Relay::WaitForBlock(TcpTask& task) { waiting_for_block_.insert(&task); }
+void Relay::WaitForBlock(FlowTask& task) {
+  if (std::exchange(task.queued_, true)) return;
+  task.place_in_queue_ = waiting_for_block_.insert(waiting_for_block_.end(), &task);
+}
 
 void Relay::WakeWaiters() {
   if (waiting_for_block_.empty() || !blocks_.HasRoom()) return;
-  const auto waiting = std::exchange(waiting_for_block_, {});
-  for (TcpTask* task : waiting) task->ReadAgain();
+  // Only those that wait now, each once; one that finishes takes itself off.
+  for (size_t count = waiting_for_block_.size(); count > 0 && !waiting_for_block_.empty();
+       --count) {
+    FlowTask* task = waiting_for_block_.front();
+    waiting_for_block_.pop_front();
+    task->queued_ = false;
+    task->ReadAgain();
+  }
 }
 
-void Relay::Remove(TcpTask& task) {
-  waiting_for_block_.erase(&task);
-  tasks_.erase(&task);
+void Relay::Remove(FlowTask& task) {
+  if (std::exchange(task.queued_, false)) waiting_for_block_.erase(task.place_in_queue_);
+  tasks_.erase(task.place_);
 }
 
 void Relay::Shutdown() {
   shut_down_ = true;
-  while (!tasks_.empty()) (*tasks_.begin())->Abandon();
+  while (!tasks_.empty()) tasks_.front()->Abandon();
 }
 
 }  // namespace penstock

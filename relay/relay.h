@@ -1,5 +1,5 @@
 // The host side of one stack on one io_context: dials, reads and writes host
-// sockets, one task per flow (tcp_task.h).
+// sockets, one task per flow (flow_task.h).
 //
 // The stack puts flows that have something for the relay on `to_relay()` and rings
 // `doorbell()`; the relay puts flows that have something for the stack on
@@ -10,13 +10,14 @@
 #define PENSTOCK_RELAY_RELAY_H_
 
 #include <cstdint>
+#include <list>
 #include <memory>
-#include <unordered_set>
 
 #include "absl/status/status.h"
 #include "relay/block_pool.h"
 #include "relay/doorbell.h"
 #include "relay/flow_pipe.h"
+#include "relay/flow_task.h"
 #include "relay/socket_factory.h"
 
 namespace boost::asio {
@@ -25,8 +26,6 @@ class io_context;
 
 namespace penstock {
 
-class TcpTask;
-
 struct RelayOptions {
   uint32_t flow_count_max = 0;
   uint64_t block_bytes_max = 0;
@@ -34,6 +33,7 @@ struct RelayOptions {
   Duration keepalive_interval{};
   int keepalive_probes = 0;
   std::shared_ptr<SocketFactory> socket_factory;
+  FlowTaskMaker make_task = &MakeTcpTask;
 };
 
 class Relay final : public std::enable_shared_from_this<Relay> {
@@ -63,13 +63,13 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // `pipe` has something for the stack.
   void TellStack(FlowPipe& pipe);
   // `task` waits until a block comes back to the pool.
-  void WaitForBlock(TcpTask& task);
-  void Remove(TcpTask& task);
+  void WaitForBlock(FlowTask& task);  // first come, first served
+  void Remove(FlowTask& task);
 
  private:
   void Serve(FlowPipe& pipe);
   // The task of the flow that opens, nullptr if none does.
-  TcpTask* BeginTask(FlowPipe& pipe);
+  FlowTask* BeginTask(FlowPipe& pipe);
   void WakeWaiters();
 
   boost::asio::io_context& io_;
@@ -79,8 +79,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   ReadyRing to_relay_;
   ReadyRing to_stack_;
   BlockPool blocks_;
-  std::unordered_set<TcpTask*> tasks_;
-  std::unordered_set<TcpTask*> waiting_for_block_;
+  std::list<FlowTask*> tasks_;
+  std::list<FlowTask*> waiting_for_block_;
   bool shut_down_ = false;
 };
 

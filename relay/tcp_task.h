@@ -9,47 +9,57 @@
 // nothing is read. Writes are plain non-blocking system calls made where the
 // guest's bytes arrive; a blocked writer is one handler waiting for room.
 //
-// Every decision is FlowDecisions'. Relay's thread only.
+// Every decision is FlowDecisions'. `Socket` is KernelSocket, or a scripted one in
+// tests/world. Relay's thread only.
 #ifndef PENSTOCK_RELAY_TCP_TASK_H_
 #define PENSTOCK_RELAY_TCP_TASK_H_
 
+#include <errno.h>
+#include <string.h>
+
+#include <algorithm>
 #include <array>
+#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/basic_stream_socket.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
-#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <memory>
+#include <utility>
 
 #include "relay/flow_decisions.h"
 #include "relay/flow_pipe.h"
+#include "relay/flow_task.h"
+#include "relay/kernel_socket.h"
 #include "relay/relay.h"
 
 namespace penstock {
 
-class TcpTask final : public std::enable_shared_from_this<TcpTask> {
+template <typename Socket>
+class TcpTask final : public FlowTask, public std::enable_shared_from_this<TcpTask<Socket>> {
  public:
   TcpTask(std::shared_ptr<Relay> relay, FlowPipe& pipe);
-  ~TcpTask();
   TcpTask(const TcpTask&) = delete;
   TcpTask& operator=(const TcpTask&) = delete;
 
-  // Takes ownership of itself until Finish or Abandon.
-  void Begin(std::shared_ptr<TcpTask> self);
-  // The stack has something for this flow.
-  void Serve();
-  // The pool may have a block again.
-  void ReadAgain();
-  // The relay shuts down: reset the socket, let go of the pipe.
-  void Abandon();
+  void Begin(std::shared_ptr<FlowTask> self) override;
+  void Serve() override;
+  void ReadAgain() override;
+  void Abandon() override;
 
  private:
-  // The io_context's own executor: the type-erased one would cost each suspended
-  // coroutine and handler some hundred bytes.
-  using Executor = boost::asio::io_context::executor_type;
-  using Socket = boost::asio::basic_stream_socket<boost::asio::generic::stream_protocol, Executor>;
   template <typename T>
-  using Task = boost::asio::awaitable<T, Executor>;
+  using Task = boost::asio::awaitable<T, boost::asio::io_context::executor_type>;
+  static constexpr auto kNoThrow =
+      boost::asio::as_tuple(boost::asio::use_awaitable_t<boost::asio::io_context::executor_type>());
+  // Pieces of one write. More than a window of full segments needs.
+  static constexpr size_t kWritePiecesMax = 64;
+  // Blocks read in a row. Two, because a guest acknowledges every second segment.
+  static constexpr size_t kReadBurstBlocks = 2;
 
   Task<void> Run(std::shared_ptr<TcpTask> self);
   Task<int> Dial();
@@ -71,7 +81,6 @@ class TcpTask final : public std::enable_shared_from_this<TcpTask> {
   void ReleaseAll();
   void CheckSocketError();
   void StartReader();
-  void CloseSocket();
   void Finish();
 
   std::shared_ptr<Relay> relay_;
@@ -79,7 +88,7 @@ class TcpTask final : public std::enable_shared_from_this<TcpTask> {
   FlowDecisions decisions_;
   Socket socket_;
   boost::asio::cancellation_signal resume_;
-  std::shared_ptr<TcpTask> self_;
+  std::shared_ptr<FlowTask> self_;
   Chunk* unwritten_head_ = nullptr;
   Chunk* unwritten_tail_ = nullptr;
   uint32_t unwritten_offset_ = 0;  // bytes of unwritten_head_ already written
@@ -92,6 +101,327 @@ class TcpTask final : public std::enable_shared_from_this<TcpTask> {
   // Large enough for most messages of interactive protocols.
   std::array<uint8_t, 128> first_;
 };
+
+// ---------------------------------------------------------------- definitions
+
+template <typename Socket>
+TcpTask<Socket>::TcpTask(std::shared_ptr<Relay> relay, FlowPipe& pipe)
+    : relay_(std::move(relay)), pipe_(&pipe), socket_(relay_->io()) {}
+
+template <typename Socket>
+void TcpTask<Socket>::Begin(std::shared_ptr<FlowTask> self) {
+  self_ = std::move(self);
+  StartReader();
+}
+
+template <typename Socket>
+void TcpTask<Socket>::StartReader() {
+  reader_running_ = true;
+  boost::asio::co_spawn(relay_->io(), Run(this->shared_from_this()), boost::asio::detached);
+}
+
+// `self` keeps the task alive while the coroutine is suspended.
+template <typename Socket>
+auto TcpTask<Socket>::Run([[maybe_unused]] std::shared_ptr<TcpTask> self) -> Task<void> {
+  if (pipe_ == nullptr) co_return;  // over before it began
+  if (!decisions_.connected()) {
+    const int error = co_await Dial();
+    if (pipe_ == nullptr) co_return;
+    if (error != 0) {
+      decisions_.OnDialFailed(error);
+    } else {
+      decisions_.OnConnected();
+      pipe_->PushToGuest({.kind = ToGuest::kConnected});
+      relay_->TellStack(*pipe_);
+    }
+    Act();
+  }
+  while (pipe_ != nullptr) {
+    if (!needs_block_ && more_likely_ && MayRead()) {
+      // Whoever else is ready has its turn, and the stack sends what is there: it and
+      // the guest work on this burst while the next one is read.
+      co_await boost::asio::post(relay_->io(), kNoThrow);
+      if (pipe_ == nullptr) break;
+      ReadBurst();
+    } else if (!needs_block_ && MayRead()) {
+      const auto [error, bytes] = co_await socket_.AsyncReadSome(first_, kNoThrow);
+      // Broken: a write met the error first, and the stack was told.
+      if (pipe_ == nullptr || decisions_.broken()) break;
+      if (!error) {
+        ReadBlocks(bytes);
+      } else if (error == boost::asio::error::eof) {
+        decisions_.OnHostEof();
+        pipe_->PushToGuest({.kind = ToGuest::kEof});
+        relay_->TellStack(*pipe_);
+      } else {
+        decisions_.OnHostError(error.value());
+      }
+    } else if (decisions_.MustWatchErrors() && !errors_unwatched_) {
+      reader_parked_ = true;
+      const auto [error] = co_await socket_.AsyncWaitError(
+          boost::asio::bind_cancellation_slot(resume_.slot(), kNoThrow));
+      reader_parked_ = false;
+      if (pipe_ == nullptr) break;
+      if (!error) CheckSocketError();
+    } else {
+      break;  // until Act() finds something to read
+    }
+    Act();
+  }
+  reader_running_ = false;
+}
+
+template <typename Socket>
+auto TcpTask<Socket>::Dial() -> Task<int> {
+  const std::unique_ptr<OpenRequest> request = std::move(pipe_->open);
+  block_bytes_ = request->block_bytes;
+  int result = EINVAL;
+  for (uint8_t i = 0; i < request->destination_count; ++i) {
+    const Endpoint& destination = request->destinations[i];
+    result = OpenSocket(destination);
+    if (result != 0) co_return result;
+    const auto [error] = co_await socket_.AsyncConnect(destination, kNoThrow);
+    if (pipe_ == nullptr) co_return ECANCELED;
+    result = error.value();
+    if (result == 0 && socket_.ConnectedToItself()) result = ECONNREFUSED;
+    if (result == 0) co_return 0;
+    socket_.Close(false);
+    if (result != ECONNREFUSED) break;
+  }
+  co_return result;
+}
+
+template <typename Socket>
+int TcpTask<Socket>::OpenSocket(const Endpoint& destination) {
+  const RelayOptions& options = relay_->options();
+  return socket_.Open(*options.socket_factory, {.destination = destination,
+                                                .keepalive_idle = options.keepalive_idle,
+                                                .keepalive_interval = options.keepalive_interval,
+                                                .keepalive_probes = options.keepalive_probes});
+}
+
+template <typename Socket>
+void TcpTask<Socket>::Serve() {
+  ToHostMessage message;
+  while (pipe_->to_host.Pop(message)) {
+    switch (message.kind) {
+      case ToHost::kOpen:
+        break;  // Relay::BeginTask has seen to it
+      case ToHost::kData:
+        (unwritten_head_ == nullptr ? unwritten_head_ : unwritten_tail_->next) = message.chunks;
+        unwritten_tail_ = message.chunks;
+        while (unwritten_tail_->next != nullptr) unwritten_tail_ = unwritten_tail_->next;
+        decisions_.OnGuestData(message.value);
+        break;
+      case ToHost::kFin:
+        decisions_.OnGuestFin();
+        break;
+      case ToHost::kClose:
+        decisions_.OnClose();
+        break;
+      case ToHost::kAbort:
+        // What the guest sent before its reset is the peer's, as far as it fits.
+        if (decisions_.MayWrite()) Write();
+        decisions_.OnAbort();
+        break;
+    }
+  }
+  for (Block* block = pipe_->returned.TakeAll(); block != nullptr;) {
+    Block* next = block->next;
+    decisions_.OnBlockReturned(block->capacity);
+    relay_->blocks().Give(block);
+    block = next;
+  }
+  Act();
+}
+
+template <typename Socket>
+void TcpTask<Socket>::Act() {
+  while (decisions_.MayWrite()) Write();
+  if (decisions_.MustDiscard()) ReleaseAll();
+  if (decisions_.MustShutWrite()) {
+    socket_.ShutdownWrite();
+    decisions_.OnWriteShut();
+  }
+  int error = 0;
+  if (decisions_.TakeFailure(error)) {
+    pipe_->PushToGuest({.value = static_cast<uint32_t>(error), .kind = ToGuest::kFailed});
+    relay_->TellStack(*pipe_);
+  } else if (decisions_.TakeReset(error)) {
+    pipe_->PushToGuest({.value = static_cast<uint32_t>(error), .kind = ToGuest::kReset});
+    relay_->TellStack(*pipe_);
+  }
+  if (decisions_.done()) return Finish();
+  if (needs_block_ || !decisions_.connected() || !MayRead()) return;
+  if (reader_parked_) {
+    resume_.emit(boost::asio::cancellation_type::terminal);
+  } else if (!reader_running_) {
+    StartReader();
+  }
+}
+
+template <typename Socket>
+bool TcpTask<Socket>::MayRead() {
+  return decisions_.MayRead(relay_->blocks().flow_limit_bytes());
+}
+
+template <typename Socket>
+void TcpTask<Socket>::ReadAgain() {
+  needs_block_ = false;
+  Act();
+}
+
+// `first_bytes` of the socket's bytes are in first_.
+template <typename Socket>
+void TcpTask<Socket>::ReadBlocks(size_t first_bytes) {
+  const bool more_likely = first_bytes == first_.size();
+  Block* block = more_likely ? TakeBlock() : relay_->blocks().TakeSmall();
+  if (block == nullptr) block = relay_->blocks().TakeSmall();
+  if (block == nullptr) {
+    // The pool is empty and these bytes must not be lost: a small block beyond the
+    // pool's limit, and no further read until blocks come back.
+    block = relay_->blocks().TakeBeyondLimit();
+    needs_block_ = true;
+    relay_->WaitForBlock(*this);
+  }
+  memcpy(block->data, first_.data(), first_bytes);
+  block->length = static_cast<uint32_t>(first_bytes);
+  more_likely_ = more_likely && !needs_block_ && ReadInto(*block);
+  Deliver(block);
+  ReadBurst();
+}
+
+template <typename Socket>
+void TcpTask<Socket>::ReadBurst() {
+  for (size_t i = 0; i < kReadBurstBlocks && more_likely_ && MayRead(); ++i) {
+    Block* block = TakeBlock();
+    if (block == nullptr) {
+      more_likely_ = false;  // the next first bytes will wait for the pool
+      break;
+    }
+    more_likely_ = ReadInto(*block);
+    if (block->length > 0) {
+      Deliver(block);
+    } else {
+      relay_->blocks().Give(block);
+    }
+  }
+  relay_->TellStack(*pipe_);
+}
+
+template <typename Socket>
+Block* TcpTask<Socket>::TakeBlock() {
+  BlockPool& pool = relay_->blocks();
+  return decisions_.BigBlockFits(pool.flow_limit_bytes()) ? pool.TakeBig() : pool.TakeSmall();
+}
+
+template <typename Socket>
+bool TcpTask<Socket>::ReadInto(Block& block) {
+  const uint32_t full = std::min(block.capacity, block_bytes_);
+  if (block.length >= full) return true;
+  const size_t room = full - block.length;
+  const IoResult got = socket_.Read({block.data + block.length, room});
+  // An end or an error is read again by the coroutine, which tells the stack.
+  block.length += static_cast<uint32_t>(got.bytes);
+  return got.bytes == room;
+}
+
+template <typename Socket>
+void TcpTask<Socket>::Deliver(Block* block) {
+  decisions_.OnBlockRead(block->capacity);
+  pipe_->PushToGuest({.block = block, .value = block->length, .kind = ToGuest::kData});
+}
+
+template <typename Socket>
+void TcpTask<Socket>::Write() {
+  std::array<iovec, kWritePiecesMax> pieces;
+  size_t count = 0;
+  uint32_t offset = unwritten_offset_;
+  for (Chunk* chunk = unwritten_head_; chunk != nullptr && count < pieces.size();
+       chunk = chunk->next) {
+    pieces[count++] = {const_cast<uint8_t*>(chunk->data) + offset, chunk->length - offset};
+    offset = 0;
+  }
+  const IoResult sent = socket_.Write(std::span(pieces).first(count));
+  if (sent.error == 0) {
+    decisions_.OnWrote(sent.bytes);
+    ReleaseWritten(sent.bytes);
+  } else if (sent.error == EAGAIN || sent.error == EWOULDBLOCK) {
+    decisions_.OnWriteBlocked();
+    WaitWritable();
+  } else if (sent.error != EINTR) {
+    decisions_.OnHostError(sent.error);
+  }
+}
+
+template <typename Socket>
+void TcpTask<Socket>::WaitWritable() {
+  socket_.AsyncWaitWritable([self = this->shared_from_this()](boost::system::error_code error) {
+    if (self->pipe_ == nullptr || error == boost::asio::error::operation_aborted) return;
+    self->decisions_.OnWritable();
+    self->Act();
+  });
+}
+
+template <typename Socket>
+void TcpTask<Socket>::ReleaseWritten(uint64_t bytes) {
+  bool any = false;
+  while (unwritten_head_ != nullptr) {
+    Chunk* chunk = unwritten_head_;
+    const uint32_t rest = chunk->length - unwritten_offset_;
+    if (bytes < rest) {
+      unwritten_offset_ += static_cast<uint32_t>(bytes);
+      break;
+    }
+    bytes -= rest;
+    unwritten_offset_ = 0;
+    unwritten_head_ = chunk->next;
+    pipe_->taken.Push(chunk);
+    any = true;
+  }
+  if (unwritten_head_ == nullptr) unwritten_tail_ = nullptr;
+  if (any) relay_->TellStack(*pipe_);
+}
+
+template <typename Socket>
+void TcpTask<Socket>::ReleaseAll() {
+  if (unwritten_head_ == nullptr) return;
+  decisions_.OnWrote(decisions_.unwritten_bytes());
+  ReleaseWritten(~uint64_t{0});
+}
+
+template <typename Socket>
+void TcpTask<Socket>::CheckSocketError() {
+  if (const int error = socket_.TakeError(); error != 0) {
+    decisions_.OnHostError(error);
+  } else {
+    // Both directions are shut, or urgent data waits: no error, and level-triggered.
+    // Whatever is wrong later shows when the socket is read or written.
+    errors_unwatched_ = true;
+  }
+}
+
+template <typename Socket>
+void TcpTask<Socket>::Finish() {
+  socket_.Close(decisions_.MustReset());
+  FlowPipe* pipe = std::exchange(pipe_, nullptr);
+  pipe->relay_task = nullptr;
+  relay_->Remove(*this);
+  pipe->PushToGuest({.kind = ToGuest::kClosed});
+  relay_->TellStack(*pipe);
+  self_.reset();
+}
+
+template <typename Socket>
+void TcpTask<Socket>::Abandon() {
+  decisions_.OnAbort();
+  ReleaseAll();
+  socket_.Close(decisions_.MustReset());
+  pipe_->relay_task = nullptr;
+  pipe_ = nullptr;
+  relay_->Remove(*this);
+  self_.reset();
+}
 
 }  // namespace penstock
 

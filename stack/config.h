@@ -58,6 +58,10 @@ struct Config {
   // threads, must outlive the stack and be thread-safe.
   std::shared_ptr<SocketFactory> socket_factory;
 
+  // The secret behind initial sequence numbers (RFC 6528). Unset: from the kernel's
+  // random generator. Set it only to make a run repeat exactly.
+  std::optional<std::array<uint64_t, 2>> isn_key;
+
   // Limits. Sixteen thousand flows is what a busy build farm's guest was seen to
   // open; the half-open ones are limited apart so that a SYN scan cannot starve
   // established flows. Half-open: dialing or in handshake.

@@ -156,7 +156,7 @@ struct LwipCallbacks {
     const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(
         current_engine->now_.time_since_epoch());
     const u32_t sequence = static_cast<u32_t>(micros.count() / 4) +
-                           static_cast<u32_t>(SipHash(current_engine->isn_key_, tuple));
+                           static_cast<u32_t>(SipHash(current_engine->options_.isn_key, tuple));
     // RFC 9293 3.6.1: beyond what the tuple's last connection used.
     const std::optional<u32_t>& after = current_engine->isn_after_;
     if (after.has_value() && static_cast<s32_t>(sequence - *after) <= 0) return *after + 65'537;
@@ -221,7 +221,7 @@ bool Pcb::NeedsTick() const {
 // ---------------------------------------------------------------- Engine
 
 Engine::Engine(const EngineOptions& options, SegmentSink& sink)
-    : options_(options), sink_(sink), isn_key_(RandomSipKey()), lwip_(std::make_unique<Lwip>()) {
+    : options_(options), sink_(sink), lwip_(std::make_unique<Lwip>()) {
   lwip_->netif.mtu = static_cast<u16_t>(options.mtu);
   lwip_->listener.state = LISTEN;
   lwip_->listener.accept = &LwipCallbacks::Accepted;

@@ -154,6 +154,7 @@ struct EngineOptions {
   // Segments to the guest may be larger than the MTU (the link segments them).
   bool super_segments_ipv4 = false;
   bool super_segments_ipv6 = false;
+  SipKey isn_key = RandomSipKey();
 };
 
 struct AcceptOptions {
@@ -227,7 +228,6 @@ class Engine final {
 
   const EngineOptions options_;
   SegmentSink& sink_;
-  const SipKey isn_key_;
   Time now_{};
   std::optional<uint32_t> isn_after_;  // of the Accept under way
   uint32_t ticks_ = 1000;              // lwIP reads 0 as "no measurement"

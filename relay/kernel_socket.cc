@@ -1,0 +1,90 @@
+#include "relay/kernel_socket.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace penstock {
+
+using boost::system::error_code;
+
+auto KernelSocket::ToSocketAddress(const Endpoint& endpoint)
+    -> boost::asio::generic::stream_protocol::endpoint {
+  if (endpoint.address.is_v4()) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(endpoint.port);
+    memcpy(&address.sin_addr, endpoint.address.bytes.data(), 4);
+    return {&address, sizeof address, IPPROTO_TCP};
+  }
+  sockaddr_in6 address{};
+  address.sin6_family = AF_INET6;
+  address.sin6_port = htons(endpoint.port);
+  memcpy(&address.sin6_addr, endpoint.address.bytes.data(), 16);
+  return {&address, sizeof address, IPPROTO_TCP};
+}
+
+int KernelSocket::Open(SocketFactory& factory, const SocketRequest& request) {
+  const SocketResult opened = factory.OpenStream(request);
+  if (opened.descriptor < 0) return opened.error != 0 ? opened.error : EMFILE;
+  const int family = request.destination.address.is_v4() ? AF_INET : AF_INET6;
+  error_code error;
+  socket_.assign({family, IPPROTO_TCP}, opened.descriptor, error);
+  if (error) {
+    close(opened.descriptor);  // Asio did not take it
+    return error.value();
+  }
+  socket_.non_blocking(true, error);
+  return error.value();
+}
+
+bool KernelSocket::ConnectedToItself() {
+  const int descriptor = socket_.native_handle();
+  sockaddr_storage own{}, peer{};
+  socklen_t own_bytes = sizeof own, peer_bytes = sizeof peer;
+  return getsockname(descriptor, reinterpret_cast<sockaddr*>(&own), &own_bytes) == 0 &&
+         getpeername(descriptor, reinterpret_cast<sockaddr*>(&peer), &peer_bytes) == 0 &&
+         own_bytes == peer_bytes && memcmp(&own, &peer, own_bytes) == 0;
+}
+
+IoResult KernelSocket::Read(std::span<uint8_t> room) {
+  const ssize_t got = recv(socket_.native_handle(), room.data(), room.size(), MSG_DONTWAIT);
+  if (got < 0) return {.error = errno};
+  return {.bytes = static_cast<size_t>(got)};
+}
+
+IoResult KernelSocket::Write(std::span<const iovec> pieces) {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(pieces.data());
+  message.msg_iovlen = pieces.size();
+  const ssize_t sent = sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (sent < 0) return {.error = errno};
+  return {.bytes = static_cast<size_t>(sent)};
+}
+
+void KernelSocket::ShutdownWrite() {
+  error_code error;
+  socket_.shutdown(Socket::shutdown_send, error);
+  // ENOTCONN: the peer reset just now; reading or the error watch tells.
+}
+
+int KernelSocket::TakeError() {
+  int error = 0;
+  socklen_t bytes = sizeof error;
+  if (getsockopt(socket_.native_handle(), SOL_SOCKET, SO_ERROR, &error, &bytes) != 0) return 0;
+  return error;
+}
+
+void KernelSocket::Close(bool reset) {
+  if (!socket_.is_open()) return;
+  if (reset) {
+    const linger zero{1, 0};
+    (void)setsockopt(socket_.native_handle(), SOL_SOCKET, SO_LINGER, &zero, sizeof zero);
+  }
+  error_code error;
+  socket_.close(error);
+}
+
+}  // namespace penstock

@@ -1,0 +1,86 @@
+// The host's TCP socket as a relay task (tcp_task.h) uses it: Asio's waiting, plain
+// non-blocking system calls for the rest. What a task waits for takes an Asio
+// completion token; what it does at once returns like the system call, with the errno.
+//
+// This is the one seam below which nothing of the relay is simulated: tests/world has
+// a class of the same shape without a descriptor. Relay's thread only.
+#ifndef PENSTOCK_RELAY_KERNEL_SOCKET_H_
+#define PENSTOCK_RELAY_KERNEL_SOCKET_H_
+
+#include <sys/uio.h>
+
+#include <boost/asio/basic_stream_socket.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/io_context.hpp>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "relay/endpoint.h"
+#include "relay/socket_factory.h"
+
+namespace penstock {
+
+// Bytes moved, or the errno.
+struct IoResult {
+  size_t bytes = 0;
+  int error = 0;
+};
+
+class KernelSocket {
+ public:
+  explicit KernelSocket(boost::asio::io_context& io) : socket_(io) {}
+
+  // Takes a socket for the request's destination from `factory`; 0 or an errno.
+  [[nodiscard]] int Open(SocketFactory& factory, const SocketRequest& request);
+
+  // Completes with error_code.
+  template <typename Token>
+  auto AsyncConnect(const Endpoint& destination, Token&& token) {
+    return socket_.async_connect(ToSocketAddress(destination), std::forward<Token>(token));
+  }
+  // Completes with error_code, size_t; the end is asio::error::eof.
+  template <typename Token>
+  auto AsyncReadSome(std::span<uint8_t> room, Token&& token) {
+    return socket_.async_read_some(boost::asio::buffer(room.data(), room.size()),
+                                   std::forward<Token>(token));
+  }
+  // Complete with error_code.
+  template <typename Token>
+  auto AsyncWaitError(Token&& token) {
+    return socket_.async_wait(Socket::wait_error, std::forward<Token>(token));
+  }
+  template <typename Token>
+  auto AsyncWaitWritable(Token&& token) {
+    return socket_.async_wait(Socket::wait_write, std::forward<Token>(token));
+  }
+
+  // A loopback connect to an ephemeral port may meet itself (simultaneous open with
+  // the same address and port at both ends): nobody listens there.
+  [[nodiscard]] bool ConnectedToItself();
+  // {0, 0} is the peer's end.
+  [[nodiscard]] IoResult Read(std::span<uint8_t> room);
+  // All pieces by one system call.
+  [[nodiscard]] IoResult Write(std::span<const iovec> pieces);
+  void ShutdownWrite();
+  // The socket's pending error, which is cleared; 0 if there is none.
+  [[nodiscard]] int TakeError();
+  // Waits that are under way complete with operation_aborted. `reset`: with zero
+  // linger, so that the peer gets RST.
+  void Close(bool reset);
+
+ private:
+  // The io_context's own executor: the type-erased one would cost each suspended
+  // coroutine and handler some hundred bytes.
+  using Socket = boost::asio::basic_stream_socket<boost::asio::generic::stream_protocol,
+                                                  boost::asio::io_context::executor_type>;
+  [[nodiscard]] static boost::asio::generic::stream_protocol::endpoint ToSocketAddress(
+      const Endpoint& endpoint);
+
+  Socket socket_;
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_RELAY_KERNEL_SOCKET_H_
