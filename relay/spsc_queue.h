@@ -47,6 +47,14 @@ class SpscQueue {
   [[nodiscard]] bool empty() const noexcept {
     return tail_.load(std::memory_order_seq_cst) == head_.load(std::memory_order_relaxed);
   }
+  // Consumer: shows what waits, oldest first, without taking it.
+  template <typename Visitor>
+  void ForEach(Visitor&& visit) const {
+    const uint32_t tail = tail_.load(std::memory_order_seq_cst);
+    for (uint32_t at = head_.load(std::memory_order_relaxed); at != tail; ++at) {
+      visit(slots_[at % kCapacity]);
+    }
+  }
 
  private:
   std::atomic<uint32_t> tail_{0};
@@ -107,6 +115,14 @@ class ReturnList {
   }
   [[nodiscard]] bool empty() const noexcept {
     return head_.load(std::memory_order_seq_cst) == nullptr;
+  }
+  // The taking thread: shows what waits without taking it.
+  template <typename Visitor>
+  void ForEach(Visitor&& visit) const {
+    for (const T* item = head_.load(std::memory_order_seq_cst); item != nullptr;
+         item = item->next) {
+      visit(*item);
+    }
   }
 
  private:

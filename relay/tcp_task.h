@@ -52,6 +52,7 @@ class TcpTask final : public FlowTask, public std::enable_shared_from_this<TcpTa
   void Abandon() override;
 
  private:
+  friend class FlowAudit;  // tests/world
   template <typename T>
   using Task = boost::asio::awaitable<T, boost::asio::io_context::executor_type>;
   static constexpr auto kNoThrow =

@@ -79,6 +79,7 @@ class Stack {
  private:
   friend class AsioDriver;
   friend class SteppedStack;  // tests/world: on virtual time, without threads
+  friend class FlowAudit;
   class Impl;
   explicit Stack(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

@@ -73,6 +73,7 @@ class TcpFlows final : private SegmentSink {
   [[nodiscard]] std::vector<FlowInfo> Flows() const;
 
  private:
+  friend class FlowAudit;  // tests/world: looks at everything between two steps
   // tcp_flows.cc
   bool SendSegment(const SegmentToGuest& segment) noexcept override;
   void SetState(Flow& flow, FlowState state);

@@ -207,6 +207,8 @@ Pcb::~Pcb() { PENSTOCK_CHECK(pcb_ == nullptr); }
 uint32_t Pcb::send_next() const { return pcb_->snd_nxt; }
 uint32_t Pcb::receive_next() const { return pcb_->rcv_nxt; }
 uint32_t Pcb::send_unacknowledged() const { return pcb_->lastack; }
+uint32_t Pcb::receive_window() const { return pcb_->rcv_wnd; }
+uint32_t Pcb::announced_window() const { return pcb_->rcv_ann_right_edge - pcb_->rcv_nxt; }
 bool Pcb::in_handshake() const { return pcb_->state == SYN_RCVD || pcb_->state == SYN_SENT; }
 bool Pcb::drained() const { return pcb_->unsent == nullptr && pcb_->unacked == nullptr; }
 

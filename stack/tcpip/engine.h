@@ -105,6 +105,9 @@ class Pcb final {
   [[nodiscard]] uint32_t send_next() const;
   [[nodiscard]] uint32_t receive_next() const;
   [[nodiscard]] uint32_t send_unacknowledged() const;
+  // What the guest may send beyond receive_next(), and of that what it was told.
+  [[nodiscard]] uint32_t receive_window() const;
+  [[nodiscard]] uint32_t announced_window() const;
   [[nodiscard]] uint32_t negotiated_mss() const { return negotiated_mss_; }
   // Bytes of the guest that were taken in order since the handshake.
   [[nodiscard]] bool in_handshake() const;

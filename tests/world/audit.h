@@ -1,0 +1,70 @@
+// What must hold inside a stack between any two steps, checked flow by flow:
+//
+//   - every byte of the guest's that was taken is pending, at the relay or given back,
+//     and what is held and what the window still promises is the window;
+//   - every block of the host's is in one place, and the credits say so;
+//   - the sums that limits are held against are the sums;
+//   - every flow has a PCB, a dial or a relay task, and a deadline that will end it;
+//   - every frame was consumed or dropped by a named cause.
+//
+// And when both sides sleep: nothing waits anywhere for somebody who was not told.
+#ifndef PENSTOCK_TESTS_WORLD_AUDIT_H_
+#define PENSTOCK_TESTS_WORLD_AUDIT_H_
+
+#include <cstdint>
+#include <string>
+
+#include "relay/tcp_task.h"
+#include "stack/stack_impl.h"
+#include "tests/world/sim_host.h"
+
+namespace penstock {
+
+// In penstock's own namespace because the classes that it looks into name it as friend.
+class FlowAudit final {
+ public:
+  FlowAudit(Stack::Impl& inside, Relay& relay, const world::SimHost& host)
+      : inside_(inside), flows_(*inside.flows_), relay_(relay), host_(host) {}
+
+  // Empty, or the first thing that is wrong.
+  [[nodiscard]] std::string BetweenSteps();
+  [[nodiscard]] std::string Asleep();
+  // Everything has ended: no flow, no socket, no buffer.
+  [[nodiscard]] std::string NothingLeft();
+
+ private:
+  using Task = TcpTask<world::SimSocket>;
+  struct Sums {
+    uint64_t blocks_bytes = 0;  // capacity of the blocks that are out
+    uint64_t held_to_host = 0, windows = 0, held_to_guest = 0;
+    uint32_t in_use = 0, dialing = 0, handshake = 0, open = 0, closing = 0;
+  };
+  struct Holding {
+    uint32_t blocks = 0;
+    uint64_t block_capacity = 0, block_bytes = 0;
+    uint64_t at_relay = 0, pending = 0;
+  };
+
+  [[nodiscard]] static Task* TaskOf(const Flow& flow);
+  [[nodiscard]] Holding Count(const Flow& flow);
+  void AuditSlot(Flow& flow, Sums& sums);
+  void AuditBytes(const Flow& flow, const Holding& holding);
+  void AuditLife(const Flow& flow);
+  void AuditSums(const Sums& sums);
+  void AuditFrames();
+  void AsleepFlow(const Flow& flow);
+  void AsleepTask(const Flow& flow, Task& task);
+  // Takes note of the first thing that is wrong.
+  void Require(bool holds, const std::string& what);
+  void Require(bool holds, const Flow& flow, const char* what);
+
+  Stack::Impl& inside_;
+  TcpFlows& flows_;
+  Relay& relay_;
+  const world::SimHost& host_;
+  std::string wrong_;
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_TESTS_WORLD_AUDIT_H_

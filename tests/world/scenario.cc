@@ -1,0 +1,218 @@
+#include "tests/world/scenario.h"
+
+#include <algorithm>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "tests/world/random.h"
+
+namespace penstock::world {
+
+const std::vector<WorldField>& WorldFields() {
+  static const std::vector<WorldField> fields{
+#define PENSTOCK_X(field, simplest, largest, help) \
+  {{#field, simplest, largest, help}, &Scenario::field},
+      PENSTOCK_WORLD_FIELDS(PENSTOCK_X)
+#undef PENSTOCK_X
+  };
+  return fields;
+}
+
+const std::vector<FlowField>& FlowFields() {
+  static const std::vector<FlowField> fields{
+#define PENSTOCK_X(field, simplest, largest, help) \
+  {{#field, simplest, largest, help}, &FlowScript::field},
+      PENSTOCK_FLOW_FIELDS(PENSTOCK_X)
+#undef PENSTOCK_X
+  };
+  return fields;
+}
+
+// ---------------------------------------------------------------- from a seed
+
+namespace {
+
+// Small numbers often, large ones seldom: evenly by magnitude.
+int64_t Magnitude(Dice& dice, int64_t largest) {
+  int bits = 0;
+  while ((int64_t{1} << bits) < largest) ++bits;
+  return std::min<int64_t>(largest, dice.From(0, int64_t{1} << dice.From(0, bits)));
+}
+
+void DrawLink(Dice& dice, Scenario& world) {
+  world.mtu = dice.OneOf<int64_t>({1280, 1500, 1500, 1500, 4000, 9000, 65520});
+  world.offload = dice.From(0, 1);
+  if (dice.PerMille(400)) world.delay_us = Magnitude(dice, 100'000);
+  if (dice.PerMille(200)) world.jitter_us = Magnitude(dice, 50'000);
+  // One run in three has a good link: everything must then be quick.
+  if (dice.PerMille(333)) return;
+  if (dice.PerMille(500)) world.drop = dice.From(1, 60);
+  if (dice.PerMille(300)) world.segment_drop = dice.From(1, 60);
+  if (dice.PerMille(300)) world.duplicate = dice.From(1, 100);
+  if (dice.PerMille(300)) world.reorder = dice.From(1, 100);
+  if (dice.PerMille(300)) world.corrupt = dice.From(1, 60);
+  if (dice.PerMille(100)) world.drop = dice.From(100, 400);
+  if (world.drop > 60 || dice.PerMille(300)) world.bad_until_ms = dice.From(100, 30'000);
+}
+
+void DrawWorld(Dice& dice, Scenario& world) {
+  world.form = dice.From(0, 1);
+  if (dice.PerMille(500)) world.mid_pass = dice.From(1, 500);
+  DrawLink(dice, world);
+  if (dice.PerMille(250)) world.refuse = dice.From(1, 500);
+  if (dice.PerMille(250)) world.buffer_kib = dice.OneOf<int64_t>({1024, 2048, 8192});
+  if (dice.PerMille(100)) world.flow_max = dice.From(2, 8);
+  if (dice.PerMille(100)) world.half_open_max = dice.From(1, 4);
+  if (dice.PerMille(200)) world.guest_window_kib = dice.OneOf<int64_t>({2, 4, 16, 64});
+  if (dice.PerMille(150)) {
+    world.pause_at_ms = Magnitude(dice, 20'000);
+    world.pause_ms = Magnitude(dice, 100'000);
+  }
+  if (dice.PerMille(300)) {
+    world.strays = dice.From(1, 200);
+    world.stray_gap_us = Magnitude(dice, 100'000) + 1;
+  }
+  if (dice.PerMille(50)) world.cut_at_ms = Magnitude(dice, 20'000) + 1;
+}
+
+void DrawEnds(Dice& dice, FlowScript& flow) {
+  const auto end = [&](int64_t& kind, int64_t& at, int64_t bytes, int64_t other) {
+    if (dice.PerMille(150)) kind = 1;
+    if (dice.PerMille(200)) kind = 2;
+    if (dice.PerMille(100)) kind = 3;
+    if (kind == 1 || kind == 3) at = Magnitude(dice, std::max(bytes, other));
+  };
+  end(flow.guest_end, flow.guest_end_at, flow.guest_bytes, flow.host_bytes);
+  end(flow.host_end, flow.host_end_at, flow.host_bytes, flow.guest_bytes);
+  if (flow.guest_end == 2 && flow.host_end == 2) flow.guest_end = 0;  // or both wait for ever
+}
+
+void DrawPace(Dice& dice, FlowScript& flow) {
+  for (int64_t* size : {&flow.guest_write, &flow.guest_read, &flow.host_write, &flow.host_read}) {
+    if (dice.PerMille(300)) *size = Magnitude(dice, 65'535) + 1;
+  }
+  for (int64_t* pause :
+       {&flow.guest_write_ms, &flow.guest_read_ms, &flow.host_write_ms, &flow.host_read_ms}) {
+    if (dice.PerMille(200)) *pause = Magnitude(dice, 500);
+  }
+  if (dice.PerMille(200)) {
+    flow.guest_stall_at = Magnitude(dice, flow.host_bytes);
+    flow.guest_stall_ms = Magnitude(dice, 100'000);
+  }
+  if (dice.PerMille(200)) {
+    flow.host_stall_at = Magnitude(dice, flow.guest_bytes);
+    flow.host_stall_ms = Magnitude(dice, 100'000);
+  }
+}
+
+FlowScript DrawFlow(Dice& dice) {
+  FlowScript flow;
+  flow.at_ms = dice.PerMille(500) ? 0 : Magnitude(dice, 10'000);
+  flow.ipv6 = dice.From(0, 1);
+  if (dice.PerMille(200)) flow.answer = dice.From(1, 4);
+  if (dice.PerMille(300)) flow.answer_ms = Magnitude(dice, 40'000);
+  if (dice.PerMille(800)) flow.guest_bytes = Magnitude(dice, 1 << 20);
+  if (dice.PerMille(800)) flow.host_bytes = Magnitude(dice, 1 << 20);
+  DrawPace(dice, flow);
+  DrawEnds(dice, flow);
+  if (dice.PerMille(200)) flow.send_buffer = Magnitude(dice, 65'536) + 1;
+  if (dice.PerMille(200)) flow.short_write = Magnitude(dice, 20'000) + 1;
+  if (dice.PerMille(200)) flow.short_read = Magnitude(dice, 20'000) + 1;
+  if (dice.PerMille(200)) flow.interrupt_every = dice.From(2, 20);
+  // A transfer is of some hundred turns at most, so that a run stays short.
+  const auto bound = [](int64_t& bytes, int64_t step, int64_t pause, int64_t turns) {
+    if (step < 1000 || pause > 0) bytes = std::min(bytes, step * turns);
+  };
+  bound(flow.guest_bytes, flow.guest_write, flow.guest_write_ms, 300);
+  bound(flow.guest_bytes, flow.host_read, flow.host_read_ms, 300);
+  bound(flow.host_bytes, flow.host_write, flow.host_write_ms, 300);
+  bound(flow.host_bytes, flow.guest_read, flow.guest_read_ms, 300);
+  for (const int64_t step : {flow.short_write, flow.send_buffer}) {
+    if (step > 0) flow.guest_bytes = std::min(flow.guest_bytes, step * 1000);
+  }
+  if (flow.short_read > 0) flow.host_bytes = std::min(flow.host_bytes, flow.short_read * 1000);
+  return flow;
+}
+
+}  // namespace
+
+Scenario DrawScenario(uint64_t seed) {
+  Dice dice(seed);
+  Scenario scenario;
+  scenario.seed = seed;
+  DrawWorld(dice, scenario);
+  const int64_t count = dice.PerMille(500) ? dice.From(1, 3) : dice.From(1, 12);
+  for (int64_t i = 0; i < count; ++i) scenario.flows.push_back(DrawFlow(dice));
+  return scenario;
+}
+
+// ---------------------------------------------------------------- text
+
+namespace {
+
+template <typename Fields, typename Object>
+void Append(std::string& text, absl::string_view word, const Fields& fields, const Object& object) {
+  absl::StrAppend(&text, word);
+  for (const auto& field : fields) {
+    const int64_t value = object.*field.member;
+    if (value != field.simplest) absl::StrAppend(&text, " ", field.name, "=", value);
+  }
+  text += '\n';
+}
+
+template <typename Fields, typename Object>
+std::string Assign(const Fields& fields, Object& object, absl::string_view word) {
+  const std::pair<absl::string_view, absl::string_view> parts =
+      absl::StrSplit(word, absl::MaxSplits('=', 1));
+  for (const auto& field : fields) {
+    if (field.name != parts.first) continue;
+    int64_t value;
+    if (!absl::SimpleAtoi(parts.second, &value) || value < 0 || value > field.largest) {
+      return absl::StrCat(field.name, " takes 0 to ", field.largest, ", not '", parts.second, "'");
+    }
+    object.*field.member = value;
+    return "";
+  }
+  return absl::StrCat("there is no field '", parts.first, "'");
+}
+
+}  // namespace
+
+std::string ToText(const Scenario& scenario) {
+  std::string text = absl::StrCat("seed ", scenario.seed, "\n");
+  Append(text, "world", WorldFields(), scenario);
+  for (const FlowScript& flow : scenario.flows) Append(text, "flow", FlowFields(), flow);
+  return text;
+}
+
+absl::StatusOr<Scenario> ParseScenario(absl::string_view text) {
+  Scenario scenario;
+  int number = 0;
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    ++number;
+    line = line.substr(0, line.find('#'));
+    const std::vector<absl::string_view> words =
+        absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
+    if (words.empty()) continue;
+    if (words[0] == "flow") scenario.flows.emplace_back();
+    std::string wrong;
+    if (words[0] == "seed") {
+      if (words.size() != 2 || !absl::SimpleAtoi(words[1], &scenario.seed)) {
+        wrong = "'seed' takes one whole number";
+      }
+    } else if (words[0] != "world" && words[0] != "flow") {
+      wrong = absl::StrCat("a line begins with seed, world or flow, not '", words[0], "'");
+    } else {
+      for (size_t i = 1; i < words.size() && wrong.empty(); ++i) {
+        wrong = words[0] == "world" ? Assign(WorldFields(), scenario, words[i])
+                                    : Assign(FlowFields(), scenario.flows.back(), words[i]);
+      }
+    }
+    if (!wrong.empty())
+      return absl::InvalidArgumentError(absl::StrCat("line ", number, ": ", wrong));
+  }
+  return scenario;
+}
+
+}  // namespace penstock::world

@@ -1,0 +1,119 @@
+// What happens in one run of the simulated world, as plain numbers: drawn from a seed,
+// written and read as text, made smaller by the shrinker. The run adds nothing but what
+// follows from these numbers.
+//
+//   seed 17
+//   world form=1 mtu=1280 drop=20
+//   flow at_ms=3 guest_bytes=70000 guest_end=1 guest_end_at=5000
+//
+// A field that is not named has its simplest value. X(field, simplest, largest, help).
+#ifndef PENSTOCK_TESTS_WORLD_SCENARIO_H_
+#define PENSTOCK_TESTS_WORLD_SCENARIO_H_
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace penstock::world {
+
+#define PENSTOCK_WORLD_FIELDS(X)                                                              \
+  X(form, 0, 1, "0: one thread, 1: a relay thread")                                           \
+  X(mid_pass, 0, 1000, "per mille: the relay runs in the middle of a pass, at a link's call") \
+  X(mtu, 1500, 65520, "bytes")                                                                \
+  X(offload, 0, 1, "1: super-segments and partial checksums on the link, both ways")          \
+  X(buffer_kib, 262144, 262144, "Config::buffer_bytes_max")                                   \
+  X(flow_max, 16384, 16384, "Config::flow_count_max")                                         \
+  X(half_open_max, 1024, 1024, "Config::half_open_count_max")                                 \
+  X(guest_window_kib, 256, 256, "the guest's receive buffers")                                \
+  X(delay_us, 0, 1000000, "of the link, each way")                                            \
+  X(jitter_us, 0, 1000000, "more than that at most")                                          \
+  X(drop, 0, 1000, "per mille of the frames, each way")                                       \
+  X(segment_drop, 0, 1000, "per mille of the segments of super-segments to the guest")        \
+  X(duplicate, 0, 1000, "per mille")                                                          \
+  X(reorder, 0, 1000, "per mille")                                                            \
+  X(corrupt, 0, 1000, "per mille: a byte is flipped")                                         \
+  X(bad_until_ms, 0, 100000000, "the link is good afterwards; 0: always as it is")            \
+  X(refuse, 0, 1000, "per mille of the link's Send calls that take fewer frames")             \
+  X(pause_at_ms, 0, 1000000, "the guest stops, as a virtual machine that is paused")          \
+  X(pause_ms, 0, 1000000, "for so long")                                                      \
+  X(strays, 0, 1000, "segments that no sane TCP would send, into live flows and without one") \
+  X(stray_gap_us, 1000, 10000000, "between two of them")                                      \
+  X(cut_at_ms, 0, 100000000, "the stack is destroyed in the middle; 0: never")
+
+// Ends: 0 FIN after the last byte · 1 reset at end_at · 2 FIN only after the other side's
+// · 3 close(2) of both directions at end_at.
+#define PENSTOCK_FLOW_FIELDS(X)                                                         \
+  X(at_ms, 0, 100000000, "when the guest connects")                                     \
+  X(ipv6, 0, 1, "")                                                                     \
+  X(answer, 0, 4, "0 accept, 1 refuse, 2 unreachable, 3 silence, 4 no descriptor left") \
+  X(answer_ms, 0, 100000, "after so long")                                              \
+  X(guest_bytes, 0, 100000000, "that the guest sends")                                  \
+  X(guest_write, 65536, 65536, "bytes of one write")                                    \
+  X(guest_write_ms, 0, 100000, "between two writes")                                    \
+  X(guest_read, 65536, 65536, "bytes of one read")                                      \
+  X(guest_read_ms, 0, 100000, "between two reads")                                      \
+  X(guest_stall_at, 0, 100000000, "the guest stops reading at this byte")               \
+  X(guest_stall_ms, 0, 1000000, "for so long")                                          \
+  X(guest_end, 0, 3, "see above")                                                       \
+  X(guest_end_at, 0, 100000000, "bytes sent, or received where that is more")           \
+  X(host_bytes, 0, 100000000, "that the host sends")                                    \
+  X(host_write, 65536, 65536, "bytes of one write")                                     \
+  X(host_write_ms, 0, 100000, "between two writes")                                     \
+  X(host_read, 65536, 65536, "bytes of one read")                                       \
+  X(host_read_ms, 0, 100000, "between two reads")                                       \
+  X(host_stall_at, 0, 100000000, "the host stops reading at this byte")                 \
+  X(host_stall_ms, 0, 1000000, "for so long")                                           \
+  X(host_end, 0, 3, "see above")                                                        \
+  X(host_end_at, 0, 100000000, "bytes sent, or received where that is more")            \
+  X(send_buffer, 262144, 1000000, "of the relay's socket")                              \
+  X(short_write, 0, 65536, "bytes that one write of the relay's takes; 0: all")         \
+  X(short_read, 0, 65536, "bytes that one read of the relay's gets; 0: all")            \
+  X(interrupt_every, 0, 1000, "every so manieth system call is interrupted; 0: none")
+
+struct FlowScript {
+#define PENSTOCK_X(field, simplest, largest, help) int64_t field = simplest;
+  PENSTOCK_FLOW_FIELDS(PENSTOCK_X)
+#undef PENSTOCK_X
+
+  friend bool operator==(const FlowScript&, const FlowScript&) = default;
+};
+
+struct Scenario {
+  uint64_t seed = 1;  // of everything that the numbers leave open
+#define PENSTOCK_X(field, simplest, largest, help) int64_t field = simplest;
+  PENSTOCK_WORLD_FIELDS(PENSTOCK_X)
+#undef PENSTOCK_X
+  std::vector<FlowScript> flows;
+
+  friend bool operator==(const Scenario&, const Scenario&) = default;
+};
+
+// One number of a scenario, for whoever treats them all alike.
+struct FieldInfo {
+  absl::string_view name;
+  int64_t simplest;
+  int64_t largest;
+  absl::string_view help;
+};
+struct WorldField : FieldInfo {
+  int64_t Scenario::*member;
+};
+struct FlowField : FieldInfo {
+  int64_t FlowScript::*member;
+};
+[[nodiscard]] const std::vector<WorldField>& WorldFields();
+[[nodiscard]] const std::vector<FlowField>& FlowFields();
+
+[[nodiscard]] Scenario DrawScenario(uint64_t seed);
+
+[[nodiscard]] std::string ToText(const Scenario& scenario);
+// The form above; '#' begins a comment. InvalidArgument names line and word.
+[[nodiscard]] absl::StatusOr<Scenario> ParseScenario(absl::string_view text);
+
+}  // namespace penstock::world
+
+#endif  // PENSTOCK_TESTS_WORLD_SCENARIO_H_

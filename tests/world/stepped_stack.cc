@@ -1,0 +1,86 @@
+#include "tests/world/stepped_stack.h"
+
+#include <boost/asio/post.hpp>
+#include <stdexcept>
+#include <utility>
+
+namespace penstock {
+
+using world::SimHost;
+
+SteppedStack::SteppedStack(Form form, Config config, std::unique_ptr<Link> link, uint64_t seed)
+    : form_(form), work_(io_.get_executor()), host_(std::make_shared<SimHost>(io_)) {
+  config.relay_threads = 0;
+  config.socket_factory = host_;
+  config.isn_key = {seed, ~seed};
+  if (absl::Status valid = Validate(config, link->capabilities()); !valid.ok()) {
+    throw std::invalid_argument(valid.ToString());
+  }
+  auto inside = std::make_unique<Stack::Impl>(std::move(config), std::move(link));
+  inside_ = inside.get();
+  RelayOptions options = inside->MakeRelayOptions();
+  options.make_task = &world::MakeSimTask;
+  relay_ = std::make_shared<Relay>(io_, std::move(options), inside->doorbell());
+  if (absl::Status opened = inside->Open(relay_); !opened.ok()) {
+    throw std::runtime_error(opened.ToString());
+  }
+  if (form_ == Form::kRelayThread) {
+    // As RelayThread::Impl::Listen does it.
+    relay_->doorbell().SetHook(
+        [](void* context) {
+          auto* self = static_cast<SteppedStack*>(context);
+          boost::asio::post(self->io_, [self] {
+            self->relay_->doorbell().Silenced();
+            self->relay_->RunReady();
+          });
+        },
+        this);
+    inside->doorbell().SetHook(
+        [](void* context) { static_cast<SteppedStack*>(context)->woken_ = true; }, this);
+    relay_->RunReady();
+  } else {
+    // As AsioDriver::Impl does it.
+    relay_->doorbell().SetHook([](void*) {}, nullptr);
+    inside->doorbell().SetHook(
+        [](void* context) {
+          auto* self = static_cast<SteppedStack*>(context);
+          if (std::exchange(self->pass_posted_, true)) return;
+          boost::asio::post(self->io_, [self] { self->RunOneThread(); });
+        },
+        this);
+  }
+  stack_.reset(new Stack(std::move(inside)));
+}
+
+SteppedStack::~SteppedStack() {
+  stack_.reset();  // shuts the relay down
+  io_.poll();
+}
+
+Time SteppedStack::RunPass(Time now) {
+  now_ = now;
+  in_pass_ = true;
+  if (form_ == Form::kOneThread) {
+    RunOneThread();
+  } else {
+    woken_ = false;
+    deadline_ = inside_->Poll(*stack_, now);
+  }
+  in_pass_ = false;
+  return deadline_;
+}
+
+void SteppedStack::RunOneThread() {
+  constexpr int kPassesMax = 8;
+  woken_ = false;
+  for (int i = 0; i < kPassesMax; ++i) {
+    pass_posted_ = true;
+    deadline_ = inside_->Poll(*stack_, now_);
+    relay_->RunReady();
+    if (deadline_ > now_ && relay_->to_stack().empty()) break;
+  }
+  pass_posted_ = false;
+  if (!relay_->to_stack().empty()) woken_ = true;
+}
+
+}  // namespace penstock

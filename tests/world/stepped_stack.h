@@ -1,0 +1,78 @@
+// A real stack with a real relay, in steps: no thread, no clock, no system call on the
+// way. The world decides what runs next.
+//
+// Both forms of driving exist as interleavings. *Relay thread*: the stack's passes on
+// one side, the relay's handlers on the other, in any order, and the relay may also run
+// in the middle of a pass (RunRelay is safe to call from the link). *One thread*: a
+// pass and the relay's ready flows in turn, as AsioDriver does it.
+#ifndef PENSTOCK_TESTS_WORLD_STEPPED_STACK_H_
+#define PENSTOCK_TESTS_WORLD_STEPPED_STACK_H_
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "relay/relay.h"
+#include "stack/stack.h"
+#include "stack/stack_impl.h"
+#include "tests/world/sim_host.h"
+
+namespace penstock {
+
+// In penstock's own namespace because Stack names it as a friend.
+class SteppedStack final {
+ public:
+  enum class Form : uint8_t { kOneThread, kRelayThread };
+
+  // The config's factory and ISN key are set here, so that runs repeat.
+  SteppedStack(Form form, Config config, std::unique_ptr<Link> link, uint64_t seed);
+  ~SteppedStack();
+  SteppedStack(const SteppedStack&) = delete;
+  SteppedStack& operator=(const SteppedStack&) = delete;
+
+  // A pass is due: something rang, or the last deadline has come.
+  [[nodiscard]] bool PassDue(Time now) const { return woken_ || deadline_ <= now; }
+  // The link has frames, or takes frames again.
+  void OnLink() { woken_ = true; }
+  // One turn of the stack's side. Returns the deadline.
+  Time RunPass(Time now);
+  [[nodiscard]] Time deadline() const { return woken_ ? Time::min() : deadline_; }
+
+  // Runs one handler of the relay's side; false if there was none.
+  bool RunRelay() { return io_.poll_one() > 0; }
+
+  // What must hold between any two steps, when both sides sleep, and when everything
+  // has ended (audit.h): empty, or the first thing that does not.
+  [[nodiscard]] std::string Audit();
+  [[nodiscard]] std::string AuditAsleep();
+  [[nodiscard]] std::string AuditEnd();
+
+  [[nodiscard]] world::SimHost& host() { return *host_; }
+  [[nodiscard]] Stack& stack() { return *stack_; }
+  [[nodiscard]] Relay& relay() { return *relay_; }
+  [[nodiscard]] Form form() const { return form_; }
+  // True while Poll is on the call stack.
+  [[nodiscard]] bool in_pass() const { return in_pass_; }
+
+ private:
+  void RunOneThread();
+
+  const Form form_;
+  Time now_{};
+  boost::asio::io_context io_{1};
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
+  std::shared_ptr<world::SimHost> host_;
+  std::shared_ptr<Relay> relay_;
+  std::unique_ptr<Stack> stack_;
+  Stack::Impl* inside_ = nullptr;
+  Time deadline_ = Time::min();
+  bool woken_ = true;
+  bool in_pass_ = false;
+  bool pass_posted_ = false;
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_TESTS_WORLD_STEPPED_STACK_H_

@@ -1,0 +1,104 @@
+#include "tests/world/strays.h"
+
+#include <algorithm>
+
+namespace penstock::world {
+namespace {
+
+// Beyond any window, before or behind.
+constexpr int64_t kFar = int64_t{1} << 24;
+constexpr int64_t kFarthest = int64_t{1} << 30;
+
+}  // namespace
+
+Strays::Strays(const Config& config, const MacAddress& guest_mac, uint64_t seed)
+    : config_(config),
+      macs_{.source = guest_mac, .destination = config.gateway_mac},
+      dice_(seed ^ 0x737472617973) {}
+
+void Strays::Observe(std::span<const uint8_t> frame) {
+  std::optional<GuestSegment> segment = DecodeFrame(frame, {});
+  if (!segment || segment->Has(kTcpSyn) || segment->Has(kTcpRst)) return;
+  segment->payload.clear();
+  segment->sack.clear();
+  segment->flags = kTcpAck;
+  const auto known = std::find_if(live_.begin(), live_.end(), [&](const GuestSegment& other) {
+    return other.source == segment->source && other.destination == segment->destination;
+  });
+  if (known != live_.end()) {
+    *known = *std::move(segment);
+  } else {
+    live_.push_back(*std::move(segment));
+  }
+}
+
+GuestSegment Strays::IntoLiveFlow() {
+  GuestSegment segment = live_[dice_.Below(live_.size())];
+  const int64_t distance = dice_.From(kFar, kFarthest);
+  segment.sequence += static_cast<uint32_t>(dice_.From(0, 1) == 0 ? distance : -distance);
+  switch (dice_.Below(6)) {
+    case 0:
+      segment.flags = kTcpRst;
+      break;
+    case 1:
+      segment.flags = kTcpRst | kTcpAck;
+      break;
+    case 2:
+      segment.flags = kTcpFin | kTcpAck;
+      break;
+    case 3:
+      segment.flags = kTcpSyn;
+      segment.acknowledgement = 0;
+      break;
+    case 4:
+      segment.payload = std::string(dice_.Below(200) + 1, 'x');
+      break;
+    case 5:
+      segment.flags = kTcpFin | kTcpAck | kTcpPsh;
+      segment.payload = std::string(dice_.Below(1000) + 1, 'y');
+      break;
+  }
+  return segment;
+}
+
+GuestSegment Strays::OfNoFlow() {
+  const bool v6 = config_.ipv6.enabled && dice_.From(0, 1) == 1;
+  GuestSegment segment;
+  segment.source = {.address = v6 ? config_.ipv6.guest : config_.ipv4.guest,
+                    .port = static_cast<uint16_t>(dice_.From(1, 1023))};
+  segment.destination = {
+      .address = v6 ? *IpAddress::Parse("2001:db8::99") : IpAddress::V4(192, 0, 2, 99),
+      .port = static_cast<uint16_t>(dice_.From(1, 99))};
+  segment.flags = dice_.OneOf<uint8_t>({kTcpSyn, kTcpSyn, kTcpAck, kTcpRst, kTcpFin | kTcpAck,
+                                        kTcpSyn | kTcpAck, kTcpRst | kTcpAck});
+  segment.sequence = static_cast<uint32_t>(dice_.Next());
+  if (segment.Has(kTcpAck)) segment.acknowledgement = static_cast<uint32_t>(dice_.Next());
+  segment.window = static_cast<uint16_t>(dice_.Next());
+  if (segment.Has(kTcpSyn)) segment.mss = static_cast<uint16_t>(dice_.Next());
+  if (dice_.PerMille(300)) segment.payload = std::string(dice_.Below(500), 'z');
+  return segment;
+}
+
+std::vector<uint8_t> Strays::Garbage() {
+  std::vector<uint8_t> frame(dice_.Below(200));
+  for (uint8_t& byte : frame) byte = static_cast<uint8_t>(dice_.Next());
+  if (frame.size() >= 14 && dice_.PerMille(800)) {
+    std::copy(macs_.destination.begin(), macs_.destination.end(), frame.begin());
+    std::copy(macs_.source.begin(), macs_.source.end(), frame.begin() + 6);
+    const uint16_t type = dice_.OneOf<uint16_t>({0x0800, 0x86dd, 0x0806, 0x8100});
+    frame[12] = static_cast<uint8_t>(type >> 8);
+    frame[13] = static_cast<uint8_t>(type);
+    if (frame.size() > 14 && type == 0x0800) frame[14] = 0x45;
+    if (frame.size() > 14 && type == 0x86dd) frame[14] = 0x60;
+  }
+  return frame;
+}
+
+std::vector<uint8_t> Strays::Next() {
+  const uint64_t kind = dice_.Below(10);
+  if (kind == 0) return Garbage();
+  if (kind <= 3 || live_.empty()) return EncodeFrame(macs_, OfNoFlow()).bytes;
+  return EncodeFrame(macs_, IntoLiveFlow()).bytes;
+}
+
+}  // namespace penstock::world

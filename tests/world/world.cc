@@ -1,0 +1,296 @@
+#include "tests/world/world.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "tests/world/frame_text.h"
+#include "tests/world/violation.h"
+
+namespace penstock::world {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr uint64_t kStepsMax = 20'000'000;
+// On a good link everything must be done in twice the time that it takes, and this.
+constexpr Duration kGrace = std::chrono::seconds(60);
+// A bad one costs retransmissions, and keepalives if the last word was lost.
+constexpr Duration kBadLinkGrace = std::chrono::hours(2);
+
+Config ConfigOf(const Scenario& scenario) {
+  Config config;
+  config.mtu = static_cast<uint32_t>(scenario.mtu);
+  config.guest_mac = GuestTcpOptions{}.mac;
+  config.buffer_bytes_max = static_cast<uint64_t>(scenario.buffer_kib) << 10;
+  config.flow_count_max = static_cast<uint32_t>(std::max<int64_t>(scenario.flow_max, 1));
+  config.half_open_count_max =
+      static_cast<uint32_t>(std::clamp<int64_t>(scenario.half_open_max, 1, config.flow_count_max));
+  config.half_open_per_destination_max =
+      std::min(config.half_open_per_destination_max, config.half_open_count_max);
+  // Soon enough that a run ends in which the guest's last word was lost.
+  config.keepalive_idle = std::chrono::minutes(10);
+  config.keepalive_interval = std::chrono::seconds(10);
+  return config;
+}
+
+bool Lossy(const Scenario& scenario) {
+  return scenario.drop > 0 || scenario.segment_drop > 0 || scenario.corrupt > 0;
+}
+
+}  // namespace
+
+World::World(const Scenario& scenario, Trace* trace, PcapngWriter* capture)
+    : scenario_(scenario), trace_(trace), capture_(capture), dice_(scenario.seed ^ 0x776f726c64) {
+  const Config config = ConfigOf(scenario_);
+  auto link = std::make_unique<WorldLink>(scenario_);
+  link_ = link.get();
+  stack_ = std::make_unique<SteppedStack>(
+      scenario_.form == 0 ? SteppedStack::Form::kOneThread : SteppedStack::Form::kRelayThread,
+      config, std::move(link), scenario_.seed);
+  GuestTcpOptions options = GuestOptionsFor(config);
+  options.receive_buffer = static_cast<uint32_t>(scenario_.guest_window_kib) << 10;
+  options.seed = scenario_.seed;
+  options.send = [this](std::span<const uint8_t> frame) {
+    if (strays_ != nullptr) strays_->Observe(frame);
+    link_->PushToHost(frame);
+  };
+  guest_ = std::make_unique<GuestTcp>(std::move(options));
+  if (scenario_.strays > 0) {
+    strays_ = std::make_unique<Strays>(config, GuestTcpOptions{}.mac, scenario_.seed);
+  }
+  for (size_t i = 0; i < scenario_.flows.size(); ++i) {
+    flows_.push_back(std::make_unique<WorldFlow>(scenario_, i, timeline_, *guest_,
+                                                 [this](const std::string& what) {
+                                                   if (trace_ != nullptr)
+                                                     trace_->Note(timeline_.seconds(), what);
+                                                 }));
+  }
+  Wire();
+}
+
+World::~World() = default;
+
+void World::Wire() {
+  link_->deliver = [this](std::span<const uint8_t> frame) {
+    to_guest_.emplace_back(frame.begin(), frame.end());
+  };
+  if (scenario_.mid_pass > 0 && stack_->form() == SteppedStack::Form::kRelayThread) {
+    link_->in_pass = [this] {
+      while (dice_.PerMille(scenario_.mid_pass) && stack_->RunRelay()) {
+      }
+    };
+  }
+  link_->on_refusal = [this] {
+    timeline_.In(std::chrono::microseconds(dice_.From(0, 5000)), [this] {
+      link_->TakeAgain();
+      stack_->OnLink();
+    });
+  };
+  if (trace_ != nullptr || capture_ != nullptr) {
+    link_->on_frame = [this](const char* direction, const WireFrame& frame) {
+      OnFrame(direction, frame);
+    };
+  }
+  stack_->host().on_open = [this](const SocketRequest& request) {
+    const size_t index = request.destination.port - size_t{kFirstPort};
+    return index < flows_.size() ? flows_[index]->OnOpen() : 0;
+  };
+  stack_->host().on_dial = [this](HostPeer& peer) { OnDial(peer); };
+  if (scenario_.pause_ms > 0) {
+    timeline_.In(milliseconds(scenario_.pause_at_ms), [this] { Pause(); });
+  }
+  for (int64_t i = 1; i <= scenario_.strays; ++i) {
+    timeline_.In(std::chrono::microseconds(scenario_.stray_gap_us * i),
+                 [this] { link_->PushToHost(strays_->Next()); });
+  }
+  if (scenario_.cut_at_ms > 0) {
+    timeline_.In(milliseconds(scenario_.cut_at_ms), [this] { cut_ = true; });
+  }
+}
+
+void World::Pause() {
+  guest_paused_ = true;
+  if (trace_ != nullptr) trace_->Note(timeline_.seconds(), "the guest is paused");
+  timeline_.In(milliseconds(scenario_.pause_ms), [this] {
+    guest_paused_ = false;
+    if (trace_ != nullptr) trace_->Note(timeline_.seconds(), "the guest goes on");
+  });
+}
+
+void World::OnFrame(const char* direction, const WireFrame& frame) {
+  if (trace_ != nullptr) {
+    trace_->Note(timeline_.seconds(),
+                 absl::StrCat(direction, "  ", DescribeFrame(frame.bytes, frame.offload)));
+  }
+  if (capture_ != nullptr) {
+    const bool to_host = direction[3] == 'h';
+    capture_->Write(timeline_.now().time_since_epoch(),
+                    to_host ? PcapngWriter::Direction::kToHost : PcapngWriter::Direction::kToGuest,
+                    std::span<const uint8_t>(frame.bytes));
+  }
+}
+
+void World::OnDial(HostPeer& peer) {
+  const size_t index = peer.destination().port - size_t{kFirstPort};
+  if (index < flows_.size()) return flows_[index]->OnDial(peer);
+  // A stray's. Some connect, and find that nobody completes the handshake.
+  dice_.PerMille(500) ? peer.Accept() : peer.Fail(ECONNREFUSED);
+}
+
+// ---------------------------------------------------------------- steps
+
+void World::TakeFrame() {
+  const std::vector<uint8_t> frame = std::move(to_guest_.front());
+  to_guest_.pop_front();
+  guest_->OnFrame(timeline_.now(), frame);
+}
+
+// One of what is possible now; false if nothing is.
+bool World::Step() {
+  const Time now = timeline_.now();
+  if (link_->FramesWait(now)) stack_->OnLink();
+  enum Kind : uint8_t { kPass, kFrame, kTimers, kEvent, kRelay };
+  Kind possible[5];
+  size_t count = 0;
+  if (stack_->PassDue(now)) possible[count++] = kPass;
+  if (!guest_paused_ && !to_guest_.empty()) possible[count++] = kFrame;
+  if (!guest_paused_ && guest_->deadline() <= now) possible[count++] = kTimers;
+  if (timeline_.next() <= now) possible[count++] = kEvent;
+  const uint64_t choice = dice_.Below(count + 1);
+  if (choice == count) {
+    // The relay's turn; if it has nothing to do, any other's.
+    if (stack_->RunRelay()) return true;
+    if (count == 0) return false;
+  }
+  switch (possible[choice == count ? dice_.Below(count) : choice]) {
+    case kPass:
+      stack_->RunPass(now);
+      return true;
+    case kFrame:
+      TakeFrame();
+      return true;
+    case kTimers:
+      guest_->RunTimers(now);
+      return true;
+    case kEvent:
+      return timeline_.RunDue();
+    case kRelay:
+      break;
+  }
+  return true;
+}
+
+void World::TurnFlows() {
+  for (const auto& flow : flows_) flow->Turn(!guest_paused_);
+}
+
+Time World::NextEvent() const {
+  const Time guest = guest_paused_ ? kNever : guest_->deadline();
+  return std::min({timeline_.next(), stack_->deadline(), guest});
+}
+
+bool World::Over() const {
+  return std::all_of(flows_.begin(), flows_.end(),
+                     [](const auto& flow) { return flow->GuestOver() && flow->HostOver(); });
+}
+
+Duration World::Limit() const {
+  const Duration round_trip =
+      2 * std::chrono::microseconds(scenario_.delay_us + scenario_.jitter_us) + milliseconds(10);
+  const int64_t window = std::min<int64_t>(scenario_.guest_window_kib << 10, 4096);
+  Duration longest = milliseconds(scenario_.pause_at_ms + scenario_.pause_ms);
+  bool answered = true;
+  for (const auto& flow : flows_) longest = std::max(longest, flow->Estimate(round_trip, window));
+  for (const FlowScript& flow : scenario_.flows)
+    answered &= flow.answer < 2 && flow.answer_ms < 30'000;
+  longest = 2 * longest + milliseconds(scenario_.pause_ms) + kGrace;
+  const bool good = !Lossy(scenario_) && scenario_.reorder == 0 && scenario_.duplicate == 0 &&
+                    scenario_.strays == 0 && answered && scenario_.pause_ms == 0 &&
+                    scenario_.flow_max > 100 && scenario_.half_open_max > 100;
+  return good ? longest : 10 * longest + kBadLinkGrace;
+}
+
+void World::Check(const std::string& wrong) {
+  if (!wrong.empty()) Fail(wrong);
+}
+
+void World::Loop() {
+  const Time end = timeline_.now() + Limit();
+  for (; !cut_; ++result_.steps) {
+    if (result_.steps > kStepsMax) Fail("it does not come to rest");
+    if (Step()) {
+      TurnFlows();
+      Check(stack_->Audit());
+      continue;
+    }
+    Check(stack_->AuditAsleep());
+    const bool flows_left = !stack_->stack().Flows().empty() && stack_->host().open_sockets() > 0;
+    if (Over() && !flows_left && timeline_.next() == kNever) return;
+    const Time next = NextEvent();
+    if (next == kNever || next > end) return;
+    timeline_.AdvanceTo(next);
+  }
+}
+
+WorldResult World::Run() {
+  try {
+    Loop();
+    cut_ ? CutShort() : AtEnd();
+  } catch (const Violation&) {
+    throw;
+  } catch (const std::exception& failure) {
+    Fail(failure.what());
+  }
+  result_.virtual_time = timeline_.now() - kBegin;
+  return result_;
+}
+
+// The stack goes while flows are alive: nothing may be left of them.
+void World::CutShort() {
+  result_.counters = stack_->stack().Snapshot();
+  SimHost& host = stack_->host();
+  const auto keep = host.shared_from_this();
+  stack_.reset();
+  if (host.open_sockets() != 0) Fail("host sockets are left behind by a stack that is gone");
+}
+
+void World::AtEnd() {
+  result_.counters = stack_->stack().Snapshot();
+  const CounterSnapshot& counters = result_.counters;
+  const LinkFacts facts{.lossy = Lossy(scenario_),
+                        .limited = counters.drops_of(DropCause::kHalfOpenLimit) +
+                                       counters.drops_of(DropCause::kHalfOpenDestinationLimit) +
+                                       counters.drops_of(DropCause::kFlowLimit) >
+                                   0};
+  for (size_t i = 0; i < flows_.size(); ++i) {
+    const WorldFlow& flow = *flows_[i];
+    if (!flow.HostOver()) Fail(absl::StrCat("flow ", i, " never ends at the host"));
+    if (!flow.GuestOver()) {
+      if (flow.MayHang(facts)) continue;
+      Fail(absl::StrCat("flow ", i, " never ends at the guest"));
+    }
+    if (const std::string wrong = flow.Verify(facts); !wrong.empty()) {
+      Fail(absl::StrCat("flow ", i, ": ", wrong));
+    }
+  }
+  Check(stack_->AuditEnd());
+}
+
+void World::Fail(const std::string& what) {
+  std::string text =
+      absl::StrCat(what, "\nat ", timeline_.seconds(), " s, step ", result_.steps, "; flows:");
+  for (const auto& flow : flows_) absl::StrAppend(&text, "\n", flow->Describe());
+  if (stack_ != nullptr) {
+    absl::StrAppend(&text, "\nthe stack's:");
+    for (const FlowInfo& row : stack_->stack().Flows()) {
+      absl::StrAppend(&text, "\n  ", row.guest.ToString(), " > ", row.destination.ToString(), " ",
+                      row.state, " ", row.end, " ", row.bytes_to_host, " to host, ",
+                      row.bytes_to_guest, " to guest");
+    }
+  }
+  if (trace_ != nullptr) trace_->Note(timeline_.seconds(), absl::StrCat("VIOLATION: ", what));
+  throw Violation(text);
+}
+
+}  // namespace penstock::world

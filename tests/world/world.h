@@ -1,0 +1,87 @@
+// The simulated world: the real stack and relay on virtual time, a guest with a TCP of
+// its own (guest_tcp.h) behind a bad link (world_link.h), and a scripted host
+// (sim_host.h). One seed decides everything; the same scenario gives the same run, step
+// by step.
+//
+// A *step* is one of: a pass of the stack, one handler of the relay, one frame to the
+// guest, the guest's timers, one event of the script. Which of those that are possible
+// comes next is drawn; when none is, time goes to the next one that is due. After each
+// step the oracles look (audit.h, talker.h); when both sides sleep they look closer; at
+// the end every flow must have ended as its script demands, and nothing may be left.
+#ifndef PENSTOCK_TESTS_WORLD_WORLD_H_
+#define PENSTOCK_TESTS_WORLD_WORLD_H_
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "stack/link/pcapng.h"
+#include "tests/world/guest_tcp.h"
+#include "tests/world/random.h"
+#include "tests/world/scenario.h"
+#include "tests/world/stepped_stack.h"
+#include "tests/world/strays.h"
+#include "tests/world/timeline.h"
+#include "tests/world/trace.h"
+#include "tests/world/world_flow.h"
+#include "tests/world/world_link.h"
+
+namespace penstock::world {
+
+struct WorldResult {
+  uint64_t steps = 0;
+  Duration virtual_time{};
+  CounterSnapshot counters;
+};
+
+// One in a process, ever (GuestTcp). One thread.
+class World final {
+ public:
+  // `trace` and `capture` may be null.
+  World(const Scenario& scenario, Trace* trace, PcapngWriter* capture);
+  ~World();
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+
+  // Throws Violation, with the moment and what every flow had come to.
+  WorldResult Run();
+
+ private:
+  void Wire();
+  void Pause();
+  void OnFrame(const char* direction, const WireFrame& frame);
+  void OnDial(HostPeer& peer);
+  [[nodiscard]] bool Step();
+  void TakeFrame();
+  void TurnFlows();
+  void Check(const std::string& wrong);
+  [[nodiscard]] Time NextEvent() const;
+  [[nodiscard]] bool Over() const;
+  // Virtual time that this scenario may take.
+  [[nodiscard]] Duration Limit() const;
+  void Loop();
+  void CutShort();
+  void AtEnd();
+  [[noreturn]] void Fail(const std::string& what);
+
+  const Scenario scenario_;
+  Trace* const trace_;
+  PcapngWriter* const capture_;
+  Dice dice_;
+  Timeline timeline_;
+  WorldLink* link_ = nullptr;  // the stack's
+  std::unique_ptr<SteppedStack> stack_;
+  std::unique_ptr<GuestTcp> guest_;
+  std::vector<std::unique_ptr<WorldFlow>> flows_;
+  std::unique_ptr<Strays> strays_;
+  std::deque<std::vector<uint8_t>> to_guest_;
+  bool guest_paused_ = false;
+  bool cut_ = false;
+  WorldResult result_;
+};
+
+}  // namespace penstock::world
+
+#endif  // PENSTOCK_TESTS_WORLD_WORLD_H_

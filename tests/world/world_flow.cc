@@ -1,0 +1,279 @@
+#include "tests/world/world_flow.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "stack/config.h"
+
+namespace penstock::world {
+namespace {
+
+using std::chrono::milliseconds;
+
+// How long an application waits for a connection.
+constexpr Duration kPatience = std::chrono::seconds(300);
+// What waits unread in the relay's socket at most.
+constexpr size_t kUnreadMax = 64 << 10;
+
+class GuestPort final : public Port {
+ public:
+  explicit GuestPort(GuestConnection& connection) : connection_(connection) {}
+  [[nodiscard]] bool open() const override {
+    return connection_.connected() && connection_.error() == 0;
+  }
+  [[nodiscard]] size_t Write(std::span<const uint8_t> bytes) override {
+    return connection_.Write(bytes);
+  }
+  [[nodiscard]] size_t Read(std::span<uint8_t> room) override { return connection_.Read(room); }
+  [[nodiscard]] bool AtEnd() const override { return connection_.finished_reading(); }
+  [[nodiscard]] bool Broken() const override { return connection_.error() != 0; }
+  void Finish() override { connection_.ShutdownWrite(); }
+  void Reset() override { connection_.Abort(); }
+  void Leave() override { connection_.Close(); }
+
+ private:
+  GuestConnection& connection_;
+};
+
+class HostPort final : public Port {
+ public:
+  explicit HostPort(HostPeer& peer) : peer_(peer) {}
+  [[nodiscard]] bool open() const override { return peer_.connected() && !Broken(); }
+  [[nodiscard]] size_t Write(std::span<const uint8_t> bytes) override {
+    if (peer_.unread() >= kUnreadMax) return 0;
+    bytes = bytes.first(std::min(bytes.size(), kUnreadMax - peer_.unread()));
+    peer_.Send(bytes);
+    return bytes.size();
+  }
+  [[nodiscard]] size_t Read(std::span<uint8_t> room) override { return peer_.Take(room); }
+  [[nodiscard]] bool AtEnd() const override { return peer_.saw_end(); }
+  [[nodiscard]] bool Broken() const override { return peer_.saw_reset() || peer_.was_reset(); }
+  void Finish() override { peer_.Finish(); }
+  void Reset() override { peer_.Reset(); }
+  void Leave() override { peer_.Leave(); }
+
+ private:
+  HostPeer& peer_;
+};
+
+TalkerScript GuestScript(const FlowScript& flow) {
+  return {.bytes = static_cast<uint64_t>(flow.guest_bytes),
+          .write = static_cast<uint64_t>(std::max<int64_t>(flow.guest_write, 1)),
+          .read = static_cast<uint64_t>(std::max<int64_t>(flow.guest_read, 1)),
+          .write_pause = milliseconds(flow.guest_write_ms),
+          .read_pause = milliseconds(flow.guest_read_ms),
+          .stall_at = static_cast<uint64_t>(flow.guest_stall_at),
+          .stall = milliseconds(flow.guest_stall_ms),
+          .end = static_cast<TalkerScript::End>(flow.guest_end),
+          .end_at = static_cast<uint64_t>(flow.guest_end_at)};
+}
+
+TalkerScript HostScript(const FlowScript& flow) {
+  return {.bytes = static_cast<uint64_t>(flow.host_bytes),
+          .write = static_cast<uint64_t>(std::max<int64_t>(flow.host_write, 1)),
+          .read = static_cast<uint64_t>(std::max<int64_t>(flow.host_read, 1)),
+          .write_pause = milliseconds(flow.host_write_ms),
+          .read_pause = milliseconds(flow.host_read_ms),
+          .stall_at = static_cast<uint64_t>(flow.host_stall_at),
+          .stall = milliseconds(flow.host_stall_ms),
+          .end = static_cast<TalkerScript::End>(flow.host_end),
+          .end_at = static_cast<uint64_t>(flow.host_end_at)};
+}
+
+}  // namespace
+
+WorldFlow::WorldFlow(const Scenario& scenario, size_t index, Timeline& timeline, GuestTcp& guest,
+                     std::function<void(const std::string&)> note)
+    : script_(scenario.flows[index]),
+      index_(index),
+      timeline_(timeline),
+      guest_(guest),
+      note_(std::move(note)),
+      dial_timeout_(Config{}.dial_timeout),
+      destination_{.address = script_.ipv6 != 0 ? *IpAddress::Parse("2001:db8::80")
+                                                : IpAddress::V4(192, 0, 2, 80),
+                   .port = static_cast<uint16_t>(kFirstPort + index)},
+      to_host_(scenario.seed * 1000 + index * 2),
+      to_guest_(scenario.seed * 1000 + index * 2 + 1),
+      guest_talker_(
+          absl::StrCat("flow ", index, "'s guest"), GuestScript(script_), to_host_, to_guest_,
+          [&timeline](Time when) { timeline.At(when, [] {}); }, note_) {
+  timeline_.In(milliseconds(script_.at_ms), [this] { Connect(); });
+}
+
+// ---------------------------------------------------------------- the guest
+
+void WorldFlow::Connect() {
+  started_ = true;
+  connection_ = guest_.Connect(timeline_.now(), destination_, 0);
+  if (connection_ == nullptr) {
+    timeline_.In(milliseconds(100), [this] { Connect(); });
+    return;
+  }
+  note_(absl::StrCat("flow ", index_, "'s guest: connects from port ", connection_->source_port()));
+  guest_port_ = std::make_unique<GuestPort>(*connection_);
+  timeline_.In(kPatience, [this] {
+    if (connection_->connected() || connection_->error() != 0) return;
+    note_(absl::StrCat("flow ", index_, "'s guest: gives up"));
+    gave_up_ = true;
+    connection_->Abort();
+  });
+}
+
+bool WorldFlow::GuestOver() const {
+  if (!started_ || connection_ == nullptr) return false;
+  if (!connection_->connected()) return gave_up_ || connection_->error() != 0;
+  return guest_talker_.over() && (connection_->closed() || connection_->error() != 0);
+}
+
+// ---------------------------------------------------------------- the host
+
+int WorldFlow::OnOpen() { return script_.answer == 4 ? EMFILE : 0; }
+
+void WorldFlow::OnDial(HostPeer& peer) {
+  const auto shared = peer.shared_from_this();
+  const auto number = static_cast<int64_t>(ends_.size());
+  peer.write_max = static_cast<size_t>(script_.short_write);
+  peer.read_max = static_cast<size_t>(script_.short_read);
+  peer.interrupt_every = static_cast<uint32_t>(script_.interrupt_every);
+  peer.SetSendBuffer(static_cast<size_t>(std::max<int64_t>(script_.send_buffer, 1)));
+  ends_.push_back({.peer = shared,
+                   .port = std::make_unique<HostPort>(peer),
+                   .talker = std::make_unique<Talker>(
+                       absl::StrCat("flow ", index_, "'s host",
+                                    number == 0 ? "" : absl::StrCat(" (dial ", number + 1, ")")),
+                       HostScript(script_), to_guest_, to_host_,
+                       [this](Time when) { timeline_.At(when, [] {}); }, note_)});
+  note_(absl::StrCat("flow ", index_, "'s host: is dialled"));
+  if (script_.answer == 3) return;
+  if (script_.answer_ms == 0) return Answer(shared);
+  timeline_.In(milliseconds(script_.answer_ms), [this, shared] { Answer(shared); });
+}
+
+void WorldFlow::Answer(const std::shared_ptr<HostPeer>& peer) {
+  if (!peer->dialling()) return;
+  switch (script_.answer) {
+    case 0:
+      return peer->Accept();
+    case 1:
+      return peer->Fail(ECONNREFUSED);
+    default:
+      return peer->Fail(EHOSTUNREACH);
+  }
+}
+
+bool WorldFlow::HostOver() const {
+  return std::all_of(ends_.begin(), ends_.end(),
+                     [](const HostEnd& end) { return end.peer->closed(); });
+}
+
+void WorldFlow::Turn(bool guest_runs) {
+  if (connection_ != nullptr && guest_runs) {
+    uint64_t host_sent = 0;
+    for (const HostEnd& end : ends_) host_sent = std::max(host_sent, end.talker->sent());
+    guest_talker_.Turn(timeline_.now(), *guest_port_, host_sent);
+    if (connection_->error() != 0 && !std::exchange(told_error_, true)) {
+      note_(absl::StrCat("flow ", index_, "'s guest: error ", connection_->error()));
+    }
+  }
+  for (HostEnd& end : ends_) {
+    end.talker->Turn(timeline_.now(), *end.port, guest_talker_.sent());
+  }
+}
+
+// ---------------------------------------------------------------- oracles
+
+bool WorldFlow::WillConnect() const {
+  return script_.answer == 0 && milliseconds(script_.answer_ms) < dial_timeout_;
+}
+
+bool WorldFlow::MayHang(const LinkFacts& facts) const {
+  if (!facts.lossy) return false;
+  return std::any_of(ends_.begin(), ends_.end(), [](const HostEnd& end) {
+    return end.peer->was_reset() || end.peer->saw_reset() || end.talker->left();
+  });
+}
+
+std::string WorldFlow::VerifyWhole() const {
+  const auto whole = [this](const HostEnd& end) {
+    return end.talker->received() == static_cast<uint64_t>(script_.guest_bytes) &&
+           end.talker->finished() && end.talker->at_end() && !end.talker->broken();
+  };
+  if (connection_->error() != 0) {
+    return absl::StrCat("the guest's connection broke with errno ", connection_->error(),
+                        ", and nobody broke it");
+  }
+  if (guest_talker_.received() != static_cast<uint64_t>(script_.host_bytes)) {
+    return "the guest did not get every byte";
+  }
+  if (!guest_talker_.at_end()) return "the guest did not see the host's end";
+  if (std::none_of(ends_.begin(), ends_.end(), whole)) {
+    return "the host did not get every byte and the guest's end";
+  }
+  return "";
+}
+
+std::string WorldFlow::Verify(const LinkFacts& facts) const {
+  bool host_broke = false, host_saw_reset = false;
+  for (const HostEnd& end : ends_) {
+    host_broke |= end.talker->reset() || end.talker->left();
+    host_saw_reset |= end.peer->saw_reset();
+  }
+  const int error = connection_->error();
+  if (!WillConnect()) {
+    if (connection_->connected()) return "connected to where nobody answers";
+    if (script_.answer == 1 && milliseconds(script_.answer_ms) < dial_timeout_ &&
+        error != ECONNREFUSED && !facts.limited) {
+      return absl::StrCat("refused, and the guest's errno is ", error);
+    }
+    return "";
+  }
+  if (!connection_->connected()) {
+    return facts.limited || facts.lossy ? "" : "an answered dial did not connect";
+  }
+  if (!host_broke && !guest_talker_.reset() && !guest_talker_.left()) return VerifyWhole();
+  if (guest_talker_.reset() && !host_broke && !host_saw_reset) {
+    return "the guest's reset did not reach the host";
+  }
+  const bool host_reset_only =
+      std::any_of(ends_.begin(), ends_.end(), [](const HostEnd& e) { return e.talker->reset(); }) &&
+      !guest_talker_.reset() && !guest_talker_.left();
+  if (host_reset_only && error == 0 && !facts.lossy) {
+    return "the host's reset did not reach the guest";
+  }
+  return "";
+}
+
+std::string WorldFlow::Describe() const {
+  std::string text = absl::StrCat("  ", guest_talker_.Describe());
+  if (connection_ != nullptr) {
+    absl::StrAppend(&text, ", errno ", connection_->error(),
+                    connection_->closed() ? ", closed" : ", alive");
+  }
+  for (const HostEnd& end : ends_) {
+    absl::StrAppend(&text, "\n  ", end.talker->Describe(),
+                    end.peer->closed() ? ", closed by the relay" : ", open at the relay",
+                    end.peer->saw_reset() ? ", saw a reset" : "");
+  }
+  return text;
+}
+
+Duration WorldFlow::Estimate(Duration round_trip, int64_t window_bytes) const {
+  const auto turns = [](int64_t bytes, int64_t step) {
+    return bytes / std::max<int64_t>(step, 1) + 1;
+  };
+  const auto windows = turns(script_.guest_bytes + script_.host_bytes, window_bytes);
+  // A small read opens the window by little: each may cost a probe.
+  const auto total =
+      milliseconds(script_.at_ms + std::min<int64_t>(script_.answer_ms, 400'000)) +
+      milliseconds(turns(script_.guest_bytes, script_.guest_write) * script_.guest_write_ms) +
+      milliseconds(turns(script_.guest_bytes, script_.host_read) * script_.host_read_ms) +
+      milliseconds(turns(script_.host_bytes, script_.host_write) * script_.host_write_ms) +
+      milliseconds(turns(script_.host_bytes, script_.guest_read) * script_.guest_read_ms) +
+      milliseconds(script_.guest_stall_ms + script_.host_stall_ms);
+  return total + windows * (round_trip + milliseconds(1));
+}
+
+}  // namespace penstock::world

@@ -1,0 +1,85 @@
+// One flow of a scenario: the application in the guest, its connection, and the far ends
+// that the relay dialled for it (more than one if the guest's SYN had to be repeated).
+// Flows are told apart by their destination port. One thread.
+#ifndef PENSTOCK_TESTS_WORLD_WORLD_FLOW_H_
+#define PENSTOCK_TESTS_WORLD_WORLD_FLOW_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "relay/endpoint.h"
+#include "tests/world/guest_tcp.h"
+#include "tests/world/scenario.h"
+#include "tests/world/sim_host.h"
+#include "tests/world/talker.h"
+#include "tests/world/timeline.h"
+
+namespace penstock::world {
+
+inline constexpr uint16_t kFirstPort = 1000;
+
+// What a flow's end may have to be excused with.
+struct LinkFacts {
+  bool lossy = false;    // frames may be lost
+  bool limited = false;  // the stack refused SYNs because of a limit
+};
+
+class WorldFlow final {
+ public:
+  WorldFlow(const Scenario& scenario, size_t index, Timeline& timeline, GuestTcp& guest,
+            std::function<void(const std::string&)> note);
+
+  [[nodiscard]] const Endpoint& destination() const { return destination_; }
+  // From SimHost.
+  [[nodiscard]] int OnOpen();
+  void OnDial(HostPeer& peer);
+
+  // `guest_runs`: false while the guest is paused.
+  void Turn(bool guest_runs);
+  // Nothing will happen any more at the guest's end, or at the host's ends.
+  [[nodiscard]] bool GuestOver() const;
+  [[nodiscard]] bool HostOver() const;
+  // The guest will never hear of the end: the frame that told it was lost.
+  [[nodiscard]] bool MayHang(const LinkFacts& facts) const;
+
+  // Empty, or how the flow ended otherwise than its script demands.
+  [[nodiscard]] std::string Verify(const LinkFacts& facts) const;
+  [[nodiscard]] std::string Describe() const;
+  // Virtual time that the script takes on a good link.
+  [[nodiscard]] Duration Estimate(Duration round_trip, int64_t window_bytes) const;
+
+ private:
+  struct HostEnd {
+    std::shared_ptr<HostPeer> peer;
+    std::unique_ptr<Port> port;
+    std::unique_ptr<Talker> talker;
+  };
+
+  void Connect();
+  void Answer(const std::shared_ptr<HostPeer>& peer);
+  [[nodiscard]] bool WillConnect() const;
+  [[nodiscard]] std::string VerifyWhole() const;
+
+  const FlowScript script_;
+  const size_t index_;
+  Timeline& timeline_;
+  GuestTcp& guest_;
+  const std::function<void(const std::string&)> note_;
+  const Duration dial_timeout_;
+  Endpoint destination_;
+  Stream to_host_, to_guest_;
+  GuestConnection* connection_ = nullptr;
+  std::unique_ptr<Port> guest_port_;
+  Talker guest_talker_;
+  std::vector<HostEnd> ends_;
+  bool started_ = false;
+  bool gave_up_ = false;
+  bool told_error_ = false;
+};
+
+}  // namespace penstock::world
+
+#endif  // PENSTOCK_TESTS_WORLD_WORLD_FLOW_H_

@@ -1,0 +1,211 @@
+#include "tests/world/world_link.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+#include "tests/support/guest_segment.h"
+#include "tests/world/timeline.h"
+
+namespace penstock::world {
+namespace {
+
+constexpr size_t kIpBytesMax = 65'535;
+
+MacPair MacsOf(std::span<const uint8_t> frame) {
+  MacPair macs;
+  std::copy_n(frame.begin(), 6, macs.destination.begin());
+  std::copy_n(frame.begin() + 6, 6, macs.source.begin());
+  return macs;
+}
+
+LinkCapabilities CapabilitiesOf(const Scenario& scenario) {
+  const bool offload = scenario.offload != 0;
+  return {.partial_checksum_to_guest = offload,
+          .tcp4_gso_to_guest = offload,
+          .tcp6_gso_to_guest = offload};
+}
+
+ImpairOptions ImpairOptionsOf(const Scenario& scenario) {
+  constexpr double kPerMille = 1e-3;
+  const ImpairDirection direction{
+      .delay = std::chrono::microseconds(scenario.delay_us),
+      .jitter = std::chrono::microseconds(scenario.jitter_us),
+      .drop = static_cast<double>(scenario.drop) * kPerMille,
+      .duplicate = static_cast<double>(scenario.duplicate) * kPerMille,
+      .reorder = static_cast<double>(scenario.reorder) * kPerMille,
+      .corrupt = static_cast<double>(scenario.corrupt) * kPerMille,
+  };
+  return {.to_host = direction, .to_guest = direction, .seed = scenario.seed};
+}
+
+// Of both segments, what must be the same for a kernel to join them.
+bool Joinable(const GuestSegment& first, const GuestSegment& next, size_t segment_bytes) {
+  const auto plain = [](const GuestSegment& segment) {
+    return (segment.flags & ~kTcpPsh) == kTcpAck && segment.sack.empty() &&
+           !segment.payload.empty();
+  };
+  return plain(first) && plain(next) && first.source == next.source &&
+         first.destination == next.destination && first.acknowledgement == next.acknowledgement &&
+         first.window == next.window && first.sequence + first.payload.size() == next.sequence &&
+         first.payload.size() % segment_bytes == 0 && next.payload.size() <= segment_bytes;
+}
+
+}  // namespace
+
+std::vector<std::vector<uint8_t>> ToWire(const WireFrame& frame) {
+  if (frame.offload.gso == Gso::kNone && frame.offload.checksum != ChecksumState::kPartial) {
+    return {frame.bytes};
+  }
+  std::optional<GuestSegment> segment = DecodeFrame(frame.bytes, frame.offload);
+  if (!segment) throw ScriptError("an offload for something that is not TCP");
+  const size_t whole = segment->payload.size();
+  const size_t piece = frame.offload.gso == Gso::kNone ? whole : frame.offload.segment_bytes;
+  if (whole > 0 && piece == 0) throw ScriptError("segments of no bytes");
+  std::vector<std::vector<uint8_t>> pieces;
+  size_t at = 0;
+  do {
+    GuestSegment part = *segment;
+    part.offload = {};
+    part.payload = segment->payload.substr(at, piece);
+    part.sequence += static_cast<uint32_t>(at);
+    at += part.payload.size();
+    if (at < whole) part.flags &= static_cast<uint8_t>(~(kTcpFin | kTcpPsh));
+    pieces.push_back(EncodeFrame(MacsOf(frame.bytes), part).bytes);
+  } while (at < whole);
+  return pieces;
+}
+
+bool Join(WireFrame& frame, std::span<const uint8_t> next) {
+  if (frame.bytes.size() + next.size() > kIpBytesMax) return false;
+  std::optional<GuestSegment> first = DecodeFrame(frame.bytes, frame.offload);
+  std::optional<GuestSegment> second = DecodeFrame(next, {});
+  if (!first || !second) return false;
+  const size_t segment_bytes =
+      frame.offload.gso == Gso::kNone ? first->payload.size() : frame.offload.segment_bytes;
+  if (!Joinable(*first, *second, segment_bytes)) return false;
+  first->payload += second->payload;
+  first->flags |= second->flags;
+  first->offload = {.gso = first->source.address.is_v4() ? Gso::kTcp4 : Gso::kTcp6,
+                    .segment_bytes = static_cast<uint16_t>(segment_bytes)};
+  EncodedFrame joined = EncodeFrame(MacsOf(frame.bytes), *first);
+  frame = {.bytes = std::move(joined.bytes), .offload = joined.offload};
+  return true;
+}
+
+// ---------------------------------------------------------------- the guest's end
+
+class WorldLink::GuestEnd final : public Link {
+ public:
+  GuestEnd(WorldLink& outer, const Scenario& scenario)
+      : outer_(outer), scenario_(scenario), dice_(scenario.seed ^ 0x6c696e6b) {}
+
+  void PushToHost(std::span<const uint8_t> frame) {
+    const bool join = scenario_.offload != 0 && !to_host_.empty() && dice_.PerMille(700);
+    if (join && Join(to_host_.back(), frame)) return;
+    to_host_.push_back({.bytes = {frame.begin(), frame.end()}, .offload = {}});
+  }
+  void TakeAgain() { refused_ = false; }
+  [[nodiscard]] bool FramesWait() const { return !to_host_.empty(); }
+
+  [[nodiscard]] const LinkCapabilities& capabilities() const override {
+    return outer_.capabilities_;
+  }
+  [[nodiscard]] int descriptor() const override { return -1; }
+
+  [[nodiscard]] size_t Receive(Time, std::span<FrameToHost> frames) override {
+    size_t count = 0;
+    for (; count < frames.size() && !to_host_.empty(); ++count) {
+      const WireFrame& frame = to_host_.front();
+      if (outer_.on_frame) outer_.on_frame("to host", frame);
+      std::copy(frame.bytes.begin(), frame.bytes.end(), frames[count].room.begin());
+      frames[count].length = static_cast<uint32_t>(frame.bytes.size());
+      frames[count].offload = frame.offload;
+      to_host_.pop_front();
+    }
+    return count;
+  }
+
+  [[nodiscard]] size_t Send(Time, std::span<const FrameToGuest> frames) override {
+    if (refused_) return 0;
+    size_t count = frames.size();
+    if (count > 0 && dice_.PerMille(scenario_.refuse)) {
+      count = dice_.Below(count);
+      refused_ = true;
+    }
+    for (const FrameToGuest& frame : frames.first(count)) Take(frame);
+    if (refused_ && outer_.on_refusal) outer_.on_refusal();
+    return count;
+  }
+
+  [[nodiscard]] uint64_t segments_lost() const { return segments_lost_; }
+
+ private:
+  void Take(const FrameToGuest& frame) {
+    WireFrame whole{.bytes = {}, .offload = frame.offload};
+    for (const iovec& part : frame.parts) {
+      const auto* bytes = static_cast<const uint8_t*>(part.iov_base);
+      whole.bytes.insert(whole.bytes.end(), bytes, bytes + part.iov_len);
+    }
+    if (outer_.on_frame) outer_.on_frame("to guest", whole);
+    for (const std::vector<uint8_t>& wire : ToWire(whole)) {
+      if (outer_.Bad(now_) && dice_.PerMille(scenario_.segment_drop)) {
+        ++segments_lost_;
+      } else if (outer_.deliver) {
+        outer_.deliver(wire);
+      }
+    }
+  }
+
+  WorldLink& outer_;
+  const Scenario& scenario_;
+  Dice dice_;
+  Time now_ = kBegin;
+  std::deque<WireFrame> to_host_;
+  bool refused_ = false;
+  uint64_t segments_lost_ = 0;
+
+  friend class WorldLink;
+};
+
+// ---------------------------------------------------------------- the link
+
+WorldLink::WorldLink(const Scenario& scenario)
+    : scenario_(scenario), capabilities_(CapabilitiesOf(scenario)) {
+  auto end = std::make_unique<GuestEnd>(*this, scenario);
+  end_ = end.get();
+  auto impaired = Impair(std::move(end), ImpairOptionsOf(scenario));
+  if (!impaired.ok()) throw std::invalid_argument(impaired.status().ToString());
+  impaired_ = *std::move(impaired);
+}
+
+WorldLink::~WorldLink() = default;
+
+bool WorldLink::Bad(Time now) const {
+  return scenario_.bad_until_ms == 0 ||
+         now < kBegin + std::chrono::milliseconds(scenario_.bad_until_ms);
+}
+
+void WorldLink::PushToHost(std::span<const uint8_t> frame) { end_->PushToHost(frame); }
+void WorldLink::TakeAgain() { end_->TakeAgain(); }
+bool WorldLink::FramesWait(Time) const { return end_->FramesWait(); }
+
+size_t WorldLink::Receive(Time now, std::span<FrameToHost> frames) {
+  if (in_pass) in_pass();
+  end_->now_ = now;
+  // What the bad link holds back still comes, before it is by-passed.
+  if (Bad(now) || impaired_->deadline() != kNever) return impaired_->Receive(now, frames);
+  return end_->Receive(now, frames);
+}
+
+size_t WorldLink::Send(Time now, std::span<const FrameToGuest> frames) {
+  if (in_pass) in_pass();
+  end_->now_ = now;
+  if (Bad(now) || impaired_->deadline() != kNever) return impaired_->Send(now, frames);
+  return end_->Send(now, frames);
+}
+
+Time WorldLink::deadline() const { return impaired_->deadline(); }
+uint64_t WorldLink::frames_lost() const { return impaired_->frames_lost() + end_->segments_lost(); }
+
+}  // namespace penstock::world
