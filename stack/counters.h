@@ -66,6 +66,7 @@ namespace penstock {
   X(kFlowLimit, "flow_limit")                                 \
   X(kForbiddenDestination, "forbidden_destination")           \
   X(kTimeWait, "time_wait")                                   \
+  X(kBeyondWindow, "beyond_window")                           \
   X(kShutdown, "shutdown")
 
 enum class DropCause : uint8_t {

@@ -155,8 +155,8 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   if (link_ready || !link_drained_ || link_->deadline() <= now) ReceiveFrames();
   flows_->RunTimers();
   const bool complete = flows_->ServeReady(kFlowsPerPass) && link_drained_;
-  const bool was_full = batch_.link_full();
-  if (batch_.Flush() && was_full) flows_->OnLinkWritable();
+  (void)batch_.Flush();
+  if (batch_.TakeReopened()) flows_->OnLinkWritable();
   WatchLinkWritable(batch_.link_full());
   flows_->AfterFlush();
   flows_->RingRelays();

@@ -48,7 +48,7 @@ bool FrameBatch::Flush() {
   if (first_ < end_) first_ += Offer({&frames_[first_], end_ - first_});
   if (first_ < end_) return false;
   first_ = end_ = arena_used_ = 0;
-  link_full_ = false;
+  if (std::exchange(link_full_, false)) reopened_ = true;
   return true;
 }
 
@@ -60,6 +60,7 @@ size_t FrameBatch::Offer(std::span<const FrameToGuest> frames) {
   counters_.link_bytes_to_guest.Add(bytes);
   if (sent < frames.size()) {
     link_full_ = true;
+    ++refusals_;
     counters_.link_refusals.Add(1);
   }
   return sent;

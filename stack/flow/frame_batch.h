@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "relay/time.h"
 #include "stack/counters.h"
@@ -40,6 +41,11 @@ class FrameBatch final {
   // The link took less than it was offered; it says with its descriptor when it
   // takes more.
   [[nodiscard]] bool link_full() const { return link_full_; }
+  // True once after the link was full and has taken everything since. That may happen
+  // at any Append, not only at the end of a pass: whoever waits is told by this.
+  [[nodiscard]] bool TakeReopened() { return std::exchange(reopened_, false); }
+  // Times that the link took less than it was offered.
+  [[nodiscard]] uint64_t refusals() const { return refusals_; }
 
  private:
   static constexpr size_t kFramesMax = 64;
@@ -55,6 +61,8 @@ class FrameBatch final {
   size_t first_ = 0, end_ = 0;
   size_t arena_used_ = 0;
   bool link_full_ = false;
+  bool reopened_ = false;
+  uint64_t refusals_ = 0;
   std::array<FrameToGuest, kFramesMax> frames_;
   std::array<std::array<iovec, kFramePartsMax>, kFramesMax> parts_;
   std::unique_ptr<uint8_t[]> arena_ = std::make_unique<uint8_t[]>(kArenaBytes);

@@ -89,6 +89,8 @@ void TcpFlows::OnLinkWritable() {
 
 void TcpFlows::Serve(Flow& flow) {
   if (flow.state == FlowState::kFree) return;
+  const bool was_full = batch_.link_full();
+  const uint64_t refusals = batch_.refusals();
   TakeMessages(flow);
   if (flow.state == FlowState::kFree) return;
   TakeBackChunks(flow);
@@ -100,7 +102,10 @@ void TcpFlows::Serve(Flow& flow) {
   EndIfOver(flow);
   UpdateTicking(flow);
   SetDeadline(flow);
-  if (batch_.link_full() && flow.pcb.alive() && !flow.blocked_by_link) {
+  // Whatever of the above the link kept from being done is done once it is open again,
+  // be it open again already.
+  const bool kept_back = was_full || batch_.link_full() || batch_.refusals() != refusals;
+  if (kept_back && flow.pcb.alive() && !flow.blocked_by_link) {
     flow.blocked_by_link = true;
     blocked_by_link_.push_back(&flow);
   }
@@ -264,7 +269,9 @@ void TcpFlows::ReturnBlock(Flow& flow, Block* block) { acknowledged_.emplace_bac
 // segment is as large as it can be.
 void TcpFlows::Feed(Flow& flow) {
   if (flow.state != FlowState::kOpen || !flow.pcb.alive()) return;
-  while (flow.unwritten != nullptr) {
+  // What the link refused before goes first: there is no room behind it.
+  if (!batch_.link_full()) engine_.Output(flow.pcb);
+  while (flow.pcb.alive() && flow.unwritten != nullptr) {
     Block* block = flow.unwritten;
     const uint32_t rest = block->length - flow.unwritten_offset;
     const uint32_t room = engine_.SendRoom(flow.pcb, rest);
@@ -282,8 +289,6 @@ void TcpFlows::Feed(Flow& flow) {
     flow.fin_to_guest = true;
     engine_.ShutdownWrite(flow.pcb);
   }
-  // What the link refused before.
-  if (flow.pcb.alive() && !batch_.link_full()) engine_.Output(flow.pcb);
 }
 
 void TcpFlows::EndIfOver(Flow& flow) {

@@ -85,6 +85,12 @@ bool TcpFlows::Segment(Packet& packet, GuestBuffer& slot) {
 }
 
 bool TcpFlows::FeedSegment(Flow& flow, Packet& packet, GuestBuffer& slot) {
+  if (engine_.BeyondWindow(flow.pcb, packet.tcp.sequence)) {
+    counters_.Drop(DropCause::kBeyondWindow);
+    if ((packet.tcp.flags & kTcpRst) == 0) flow.pcb.must_acknowledge = true;
+    MakeReady(flow);
+    return false;
+  }
   // What lwIP may keep must not pin the big slot, unless it nearly fills it.
   const bool may_be_kept = !packet.payload.empty() || (packet.tcp.flags & kTcpFin) != 0;
   const bool in_place = packet.transport.size() > kKeepInPlaceBytes;

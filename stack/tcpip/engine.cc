@@ -321,6 +321,12 @@ void Engine::TakeHandshakeTime(Pcb& pcb) {
   raw->rto = static_cast<s16_t>((raw->sa >> 3) + raw->sv);
 }
 
+bool Engine::BeyondWindow(const Pcb& pcb, uint32_t sequence) const {
+  const struct tcp_pcb* raw = pcb.pcb_;
+  if (raw == nullptr || pcb.in_handshake()) return false;
+  return static_cast<int32_t>(sequence - (raw->rcv_nxt + raw->rcv_wnd)) > 0;
+}
+
 void Engine::NoteDupack(Pcb& pcb, bool was_recovering) {
   if (!was_recovering && (pcb.pcb_->flags & TF_INFR) != 0) ++pcb.retransmits_by_dupack;
 }
@@ -366,6 +372,8 @@ void Engine::ShutdownWrite(Pcb& pcb) {
 }
 
 void Engine::Output(Pcb& pcb) {
+  const struct tcp_pcb* raw = pcb.pcb_;
+  if (raw->unsent == nullptr && (raw->flags & TF_ACK_NOW) == 0) return;
   Scope scope(*this, &pcb);
   tcp_output(pcb.pcb_);
 }
@@ -460,6 +468,10 @@ void Engine::Tick(std::span<Pcb* const> pcbs) {
     if (!pcb->alive()) continue;
     if (raw->nrtx > before[0]) {
       ++pcb->retransmits_by_timer;
+      // Karn's rule (RFC 6298 3), which lwIP forgets when it sends the segment again: if
+      // the guest had taken a part of it, its old acknowledgement would be measured, and
+      // the timeout would never back off.
+      raw->rttest = 0;
       pcb->handshake_retransmitted_ |= pcb->in_handshake();
     }
     if (raw->persist_probe > before[1]) ++pcb->zero_window_probes;

@@ -188,6 +188,11 @@ class Engine final {
   // which the engine owns from then on unless it is a receive slot.
   void Receive(Pcb& pcb, GuestBuffer& buffer, std::span<uint8_t> segment);
 
+  // A segment that starts behind the window's right edge is not acceptable (RFC 9293
+  // 3.10.7.4) and must not be fed: lwIP would believe the window that it states, and no
+  // honest one after it. It is owed an acknowledgement.
+  [[nodiscard]] bool BeyondWindow(const Pcb& pcb, uint32_t sequence) const;
+
   // How many of `wanted` bytes should be written now: what the guest's window and
   // the congestion window let leave at once, at most 65,535; 0 to wait. At a closed
   // window one byte, which lwIP then probes with.

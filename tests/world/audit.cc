@@ -208,8 +208,10 @@ void FlowAudit::AsleepFlow(const Flow& flow) {
     Require(!flow.pcb.guest_fin || flow.fin_to_relay, flow, "the guest's FIN was not passed on");
   }
   if (flow.state == FlowState::kOpen && flow.pcb.alive() && !flows_.batch_.link_full()) {
-    const bool room = flow.unwritten != nullptr && flows_.engine_.SendRoom(flow.pcb, 1) > 0;
-    Require(!room, flow, "the host's bytes wait although the guest's window is open");
+    const uint32_t rest =
+        flow.unwritten == nullptr ? 0 : flow.unwritten->length - flow.unwritten_offset;
+    Require(rest == 0 || flows_.engine_.SendRoom(flow.pcb, rest) == 0, flow,
+            "the host's bytes wait although the guest's window is open");
     Require(!flow.host_eof || flow.unwritten != nullptr || flow.fin_to_guest, flow,
             "the host's FIN was not passed on");
     Require(!flow.host_reset, flow, "the host's reset was not passed on");

@@ -85,7 +85,6 @@ void DrawEnds(Dice& dice, FlowScript& flow) {
   };
   end(flow.guest_end, flow.guest_end_at, flow.guest_bytes, flow.host_bytes);
   end(flow.host_end, flow.host_end_at, flow.host_bytes, flow.guest_bytes);
-  if (flow.guest_end == 2 && flow.host_end == 2) flow.guest_end = 0;  // or both wait for ever
 }
 
 void DrawPace(Dice& dice, FlowScript& flow) {

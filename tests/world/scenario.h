@@ -44,8 +44,8 @@ namespace penstock::world {
   X(stray_gap_us, 1000, 10000000, "between two of them")                                      \
   X(cut_at_ms, 0, 100000000, "the stack is destroyed in the middle; 0: never")
 
-// Ends: 0 FIN after the last byte · 1 reset at end_at · 2 FIN only after the other side's
-// · 3 close(2) of both directions at end_at.
+// Ends: 0 FIN after the last byte · 1 reset at end_at · 2 FIN only after the other side's (the
+// guest's yields if both would) · 3 close(2) of both directions at end_at.
 #define PENSTOCK_FLOW_FIELDS(X)                                                         \
   X(at_ms, 0, 100000000, "when the guest connects")                                     \
   X(ipv6, 0, 1, "")                                                                     \

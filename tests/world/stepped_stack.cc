@@ -71,6 +71,7 @@ Time SteppedStack::RunPass(Time now) {
 }
 
 void SteppedStack::RunOneThread() {
+  if (stack_ == nullptr) return;  // posted before the end
   constexpr int kPassesMax = 8;
   woken_ = false;
   for (int i = 0; i < kPassesMax; ++i) {

@@ -259,10 +259,12 @@ void World::AtEnd() {
   result_.counters = stack_->stack().Snapshot();
   const CounterSnapshot& counters = result_.counters;
   const LinkFacts facts{.lossy = Lossy(scenario_),
+                        .reorders = scenario_.reorder > 0,
                         .limited = counters.drops_of(DropCause::kHalfOpenLimit) +
                                        counters.drops_of(DropCause::kHalfOpenDestinationLimit) +
                                        counters.drops_of(DropCause::kFlowLimit) >
-                                   0};
+                                   0,
+                        .handshakes_given_up = counters.flows_handshake_timeout > 0};
   for (size_t i = 0; i < flows_.size(); ++i) {
     const WorldFlow& flow = *flows_[i];
     if (!flow.HostOver()) Fail(absl::StrCat("flow ", i, " never ends at the host"));

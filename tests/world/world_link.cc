@@ -78,8 +78,13 @@ std::vector<std::vector<uint8_t>> ToWire(const WireFrame& frame) {
 
 bool Join(WireFrame& frame, std::span<const uint8_t> next) {
   if (frame.bytes.size() + next.size() > kIpBytesMax) return false;
-  std::optional<GuestSegment> first = DecodeFrame(frame.bytes, frame.offload);
-  std::optional<GuestSegment> second = DecodeFrame(next, {});
+  std::optional<GuestSegment> first, second;
+  try {
+    first = DecodeFrame(frame.bytes, frame.offload);
+    second = DecodeFrame(next, {});
+  } catch (const ScriptError&) {
+    return false;  // a stray that is no frame
+  }
   if (!first || !second) return false;
   const size_t segment_bytes =
       frame.offload.gso == Gso::kNone ? first->payload.size() : frame.offload.segment_bytes;
