@@ -420,6 +420,7 @@ void Engine::LowerMss(Pcb& pcb, uint32_t mss) {
   raw->mss = static_cast<u16_t>(SuperSegmentBytes(pcb));
   Scope scope(*this, &pcb);
   if (tcp_rexmit_rto_prepare(raw) != ERR_OK) return;
+  TrimAcknowledged(pcb);
   // Where the link does not segment, what is in flight is cut to the new size.
   // tcp_split_unsent_seg splits the head of the list, so each takes its turn there.
   struct tcp_seg* const head = raw->unsent;
@@ -449,6 +450,49 @@ void Engine::Drop(Pcb& pcb) {
   pcb.pcb_ = nullptr;
 }
 
+// Takes what the guest has acknowledged off the front of the first segment that waits.
+// lwIP keeps such a segment whole and computes with where it starts: cut at a small
+// window, its first part would lie behind what is acknowledged, never be sent, and
+// nothing after it.
+void Engine::TrimAcknowledged(Pcb& pcb) {
+  struct tcp_pcb* raw = pcb.pcb_;
+  struct tcp_seg* segment = raw->unsent;
+  if (segment == nullptr || segment->len == 0) return;
+  const uint32_t sequence = lwip_ntohl(segment->tcphdr->seqno);
+  const auto done = static_cast<int32_t>(raw->lastack - sequence);
+  if (done <= 0 || done > segment->len) return;
+  auto rest = static_cast<u16_t>(done);
+  struct pbuf* const head = segment->p;
+  // Bytes of lwIP's own lie behind the header; what Write() was given comes next.
+  auto* const own =
+      reinterpret_cast<uint8_t*>(segment->tcphdr) + TCPH_HDRLEN_BYTES(segment->tcphdr);
+  const auto own_bytes = static_cast<u16_t>(static_cast<uint8_t*>(head->payload) + head->len - own);
+  const u16_t from_own = std::min(own_bytes, rest);
+  std::memmove(own, own + from_own, size_t{own_bytes} - from_own);
+  head->len = static_cast<u16_t>(head->len - from_own);
+  rest = static_cast<u16_t>(rest - from_own);
+  while (rest > 0 && head->next != nullptr) {
+    struct pbuf* const part = head->next;
+    const u16_t from_part = std::min<u16_t>(part->len, rest);
+    rest = static_cast<u16_t>(rest - from_part);
+    if (from_part == part->len) {
+      head->next = part->next;
+      part->next = nullptr;
+      pbuf_free(part);
+      --raw->snd_queuelen;
+    } else {
+      part->payload = static_cast<uint8_t*>(part->payload) + from_part;
+      part->len = static_cast<u16_t>(part->len - from_part);
+      part->tot_len = static_cast<u16_t>(part->tot_len - from_part);
+    }
+  }
+  head->tot_len = static_cast<u16_t>(head->tot_len - done);
+  segment->len = static_cast<u16_t>(segment->len - done);
+  segment->tcphdr->seqno = lwip_htonl(sequence + static_cast<uint32_t>(done));
+  raw->snd_buf += static_cast<uint32_t>(done);
+  pcb.acknowledged_bytes += static_cast<uint32_t>(done);
+}
+
 void Engine::Tick(std::span<Pcb* const> pcbs) {
   // The ticks themselves count time only while something is armed: what lwIP
   // measures with them is always in flight, and therefore armed, meanwhile.
@@ -458,6 +502,7 @@ void Engine::Tick(std::span<Pcb* const> pcbs) {
     struct tcp_pcb* raw = pcb->pcb_;
     before = {raw->nrtx, raw->persist_probe};
     Scope scope(*this, pcb);
+    TrimAcknowledged(*pcb);
     // lwIP counts the tick itself; every PCB is to see the same one.
     const uint32_t tick = tcp_ticks;
     // Handshakes and closes end by the flow's deadlines, not by lwIP's.

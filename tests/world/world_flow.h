@@ -64,7 +64,7 @@ class WorldFlow final {
   void Connect();
   void Answer(const std::shared_ptr<HostPeer>& peer);
   [[nodiscard]] bool WillConnect() const;
-  [[nodiscard]] std::string VerifyWhole() const;
+  [[nodiscard]] std::string VerifyWhole(const LinkFacts& facts) const;
 
   const FlowScript script_;
   const size_t index_;

@@ -8,6 +8,7 @@ values that live between two calls when it is entered and stores them when it
 leaves (stack/tcpip). lwIP's own files are never changed.
 
   thread_local.py generate LWIP_DIR OUT_DIR   when CMake configures: writes the copy
+  thread_local.py repair LWIP_DIR FILE OUT    one file with nothing but the repairs below
   thread_local.py check OBJECT...             when it builds: looks for what is left
 
 Both fail the build: `generate` if a definition below is not found exactly once (then
@@ -102,6 +103,17 @@ SPECIAL = (
      f"extern {HIDDEN}u8_t tcp_timer;\nextern {HIDDEN}u8_t tcp_timer_ctr;"),
 )
 
+# Faults of lwIP 2.2.1 that are repaired in the copy, each with what shows it.
+REPAIRS = (
+    # A segment with data and FIN that is split keeps its FIN in front, too (TCPH_SET_FLAG
+    # only adds flags): the receiver takes the stream to end there and loses the rest.
+    # Shown by tests/conformance/scripts and, before the guest's lwIP had this repair, by
+    # the simulated world.
+    ("core/tcp_out.c",
+     "  TCPH_SET_FLAG(useg->tcphdr, split_flags);",
+     "  TCPH_FLAGS_SET(useg->tcphdr, split_flags);"),
+)
+
 # Writable by section, but written by the dynamic linker only (constant tables of
 # addresses in position independent code).
 CONSTANT_SECTIONS = re.compile(r"^\.data\.rel\.ro")
@@ -131,7 +143,20 @@ def edit(path, text):
     for special_path, old, new in SPECIAL:
         if special_path == path:
             text = replace_line(path, text, old, new)
+    return repair(path, text)
+
+
+def repair(path, text):
+    for repaired_path, old, new in REPAIRS:
+        if repaired_path == path:
+            text = replace_line(path, text, old, new)
     return text
+
+
+def repair_file(lwip_dir, path, out):
+    check_version(lwip_dir)
+    with open(os.path.join(lwip_dir, "src", path), encoding="utf-8") as file:
+        write_if_changed(out, repair(path, file.read()))
 
 
 def check_version(lwip_dir):
@@ -216,10 +241,12 @@ def main():
         fail("readelf is missing (package binutils)")
     if len(sys.argv) == 4 and sys.argv[1] == "generate":
         generate(sys.argv[2], sys.argv[3])
+    elif len(sys.argv) == 5 and sys.argv[1] == "repair":
+        repair_file(*sys.argv[2:])
     elif len(sys.argv) > 2 and sys.argv[1] == "check":
         check(sys.argv[2:])
     else:
-        fail("usage: generate LWIP_DIR OUT_DIR | check OBJECT...")
+        fail("usage: generate LWIP_DIR OUT_DIR | repair LWIP_DIR FILE OUT | check OBJECT...")
 
 
 main()

@@ -236,9 +236,11 @@ static void QueueFin(struct guest_lwip_connection* connection) {
 
 static err_t OnConnected(void* owner, struct tcp_pcb* pcb, err_t error) {
   struct guest_lwip_connection* connection = owner;
-  (void)pcb;
   (void)error;
   connection->connected = 1;
+  // lwIP would end the SYN's round trip with the next ACK, which may come after hours of
+  // idleness, and wait that long before it sends anything again.
+  pcb->rttest = 0;
   QueueFin(connection);
   return ERR_OK;
 }
