@@ -34,9 +34,12 @@ void Strays::Observe(std::span<const uint8_t> frame) {
 
 GuestSegment Strays::IntoLiveFlow() {
   GuestSegment segment = live_[dice_.Below(live_.size())];
+  const uint64_t kind = dice_.Below(6);
   const int64_t distance = dice_.From(kFar, kFarthest);
-  segment.sequence += static_cast<uint32_t>(dice_.From(0, 1) == 0 ? distance : -distance);
-  switch (dice_.Below(6)) {
+  // A newer SYN would begin the flow anew if it rests in TIME_WAIT (RFC 6191).
+  const bool older = kind == 3 || dice_.From(0, 1) == 1;
+  segment.sequence += static_cast<uint32_t>(older ? -distance : distance);
+  switch (kind) {
     case 0:
       segment.flags = kTcpRst;
       break;

@@ -1,0 +1,250 @@
+// The whole stack, relay and all, on virtual time (tests/world/rig.h), driven by any
+// bytes: segments near what a TCP would send and far from it, raw frames, what the host's
+// ends do, a link that refuses frames, time. Every invariant of tests/world/audit.h is
+// checked after every step; what is broken ends the fuzzer with a sentence.
+//
+// An input is a head of four bytes and then steps of eight bytes each, so that a mutation
+// changes a step and not the meaning of all that follow. A raw frame's bytes are its
+// step's next ones.
+//
+//   head  form and offload, MTU, limits, how dials are answered
+//   step  what, flow, flags, sequence, acknowledgement, window, length, options
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <span>
+#include <vector>
+
+#include "tests/support/guest_segment.h"
+#include "tests/support/packet_builder.h"
+#include "tests/world/rig.h"
+
+namespace penstock {
+namespace {
+
+using world::HostPeer;
+using world::Rig;
+using world::RigOptions;
+
+constexpr size_t kStepBytes = 8;
+constexpr size_t kStepsMax = 2000;
+constexpr size_t kFlows = 4;
+
+// Where a flow is, as far as the frames to the guest have shown.
+struct FuzzFlow {
+  uint32_t guest_next = 0xffff0000;  // so that sequence numbers wrap
+  uint32_t stack_next = 0;
+  uint32_t acknowledged = 0;  // of the guest's, by the stack
+};
+
+class Run {
+ public:
+  explicit Run(std::span<const uint8_t> input)
+      : rest_(input), head_{Byte(), Byte(), Byte(), Byte()}, rig_(Options()) {
+    rig_.host().on_dial = [this](HostPeer& peer) { Answer(peer, head_[3]); };
+  }
+
+  void Play() {
+    for (size_t step = 0; step < kStepsMax && rest_.size() >= kStepBytes; ++step) {
+      const std::span<const uint8_t> bytes = Take(kStepBytes);
+      Step(bytes);
+      rig_.Settle();
+      Collect();
+    }
+    // Whatever state that left behind ends by its own deadlines; that is long to play.
+    if ((head_[0] & 0x80) != 0) rig_.Advance(std::chrono::hours(3));
+  }
+
+ private:
+  uint8_t Byte() {
+    if (rest_.empty()) return 0;
+    const uint8_t byte = rest_.front();
+    rest_ = rest_.subspan(1);
+    return byte;
+  }
+  std::span<const uint8_t> Take(size_t count) {
+    count = std::min(count, rest_.size());
+    const auto taken = rest_.first(count);
+    rest_ = rest_.subspan(count);
+    return taken;
+  }
+
+  RigOptions Options() const {
+    RigOptions options;
+    options.config.guest_mac = kGuestMac;
+    options.form =
+        (head_[0] & 1) != 0 ? SteppedStack::Form::kOneThread : SteppedStack::Form::kRelayThread;
+    const bool offload = (head_[0] & 2) != 0;
+    options.link = {.partial_checksum_to_guest = offload,
+                    .tcp4_gso_to_guest = offload,
+                    .tcp6_gso_to_guest = offload};
+    constexpr uint32_t kMtus[] = {1280, 1500, 9000, 65520};
+    options.config.mtu = kMtus[head_[1] % 4];
+    if ((head_[2] & 1) != 0) options.config.buffer_bytes_max = 1 << 20;
+    if ((head_[2] & 2) != 0) {
+      options.config.flow_count_max = 2;
+      options.config.half_open_count_max = options.config.half_open_per_destination_max = 1;
+    }
+    return options;
+  }
+
+  void Answer(HostPeer& peer, uint8_t how) {
+    switch (how % 5) {
+      case 0:
+        return peer.Accept();
+      case 1:
+        return peer.Fail(ECONNREFUSED);
+      case 2:
+        return peer.Fail(EHOSTUNREACH);
+      default:
+        return;  // later, or never
+    }
+  }
+
+  void Step(std::span<const uint8_t> bytes) {
+    switch (bytes[0] % 8) {
+      case 0:
+        return RawFrame(bytes);
+      case 1:
+      case 2:
+      case 3:
+        return Segment(bytes);
+      case 4:
+        return HostActs(bytes);
+      case 5:
+        return rig_.Advance(std::chrono::microseconds(uint64_t{1} << (bytes[1] % 28)));
+      case 6:
+        return rig_.link().SetRoom((bytes[1] & 1) != 0 ? MemoryLink::kUnlimited : bytes[2] % 8);
+      case 7:
+        return TooBigReport(bytes);
+    }
+  }
+
+  // Frames whose addresses are right more often than chance would have it.
+  void RawFrame(std::span<const uint8_t> bytes) {
+    const auto body = Take(bytes[1] + size_t{bytes[2]} * 8);
+    std::vector<uint8_t> frame;
+    if ((bytes[3] & 1) != 0) {
+      frame.assign(kGatewayMac.begin(), kGatewayMac.end());
+      for (const uint8_t byte : kGuestMac) frame.push_back(byte);
+    }
+    for (const uint8_t byte : body) frame.push_back(byte);
+    rig_.link().PushToHost(frame, {.checksum = static_cast<ChecksumState>(bytes[4] % 3),
+                                   .gso = static_cast<Gso>(bytes[5] % 4),
+                                   .checksum_start = bytes[6],
+                                   .checksum_offset = static_cast<uint16_t>(bytes[4] / 3),
+                                   .segment_bytes = static_cast<uint16_t>(bytes[7] * 16),
+                                   .header_bytes = static_cast<uint16_t>(bytes[6] + 20)});
+  }
+
+  [[nodiscard]] GuestSegment SegmentOf(size_t index) const {
+    const bool v6 = index % 2 == 1;
+    return {.source = {v6 ? kGuest6 : kGuest4, static_cast<uint16_t>(40'000 + index)},
+            .destination = {v6 ? kPeer6 : kPeer4, static_cast<uint16_t>(80 + index)}};
+  }
+
+  // Distances from where a TCP would be: none for the most part, else small or huge.
+  static uint32_t Offset(uint8_t byte) {
+    if (byte < 128) return 0;
+    const auto distance = static_cast<int32_t>(byte) - 192;
+    return static_cast<uint32_t>(byte % 2 == 0 ? distance : distance * 65'537);
+  }
+
+  void Segment(std::span<const uint8_t> bytes) {
+    const size_t index = bytes[1] % kFlows;
+    FuzzFlow& flow = flows_[index];
+    GuestSegment segment = SegmentOf(index);
+    segment.flags = bytes[2] & 0x3f;
+    // What most segments have.
+    if (bytes[0] >= 64 && !segment.Has(kTcpSyn)) segment.flags |= kTcpAck;
+    segment.sequence = flow.guest_next + Offset(bytes[3]);
+    segment.acknowledgement = flow.stack_next + Offset(bytes[4]);
+    segment.window = static_cast<uint16_t>(bytes[5] * 257);
+    segment.payload.assign(bytes[6] < 200 ? bytes[6] : (bytes[6] - 199) * 1'100, 'f');
+    if ((bytes[7] & 1) != 0) segment.mss = static_cast<uint16_t>((bytes[7] >> 4) * 300);
+    if ((bytes[7] & 2) != 0) segment.window_scale = bytes[7] >> 4;
+    segment.sack_permitted = (bytes[7] & 4) != 0;
+    if ((bytes[7] & 8) != 0 && segment.payload.size() > 600) {
+      segment.offload.gso = index % 2 == 1 ? Gso::kTcp6 : Gso::kTcp4;
+      segment.offload.segment_bytes = 536;
+    }
+    const bool in_order = bytes[3] < 128;
+    const EncodedFrame frame =
+        EncodeFrame({.source = kGuestMac, .destination = kGatewayMac}, segment);
+    if (in_order) flow.guest_next += segment.SequenceLength();
+    rig_.link().PushToHost(frame.bytes, frame.offload);
+  }
+
+  void HostActs(std::span<const uint8_t> bytes) {
+    const auto& peers = rig_.host().peers();
+    if (peers.empty()) return;
+    HostPeer& peer = *peers[peers.size() - 1 - bytes[1] % std::min<size_t>(peers.size(), kFlows)];
+    const size_t count = bytes[3] + size_t{bytes[4]} * 512;
+    std::vector<uint8_t> room(count, 'h');
+    switch (bytes[2] % 8) {
+      case 0:
+        return Answer(peer, bytes[3]);
+      case 1:
+        return peer.Send(room);
+      case 2:
+        (void)peer.Take(room);
+        return;
+      case 3:
+        return peer.Finish();
+      case 4:
+        return peer.Reset((bytes[3] & 1) != 0 ? ECONNRESET : ETIMEDOUT);
+      case 5:
+        return peer.Leave();
+      case 6:
+        return peer.SetSendBuffer(count + 1);
+      case 7:
+        peer.write_max = bytes[3];
+        peer.read_max = bytes[4];
+        peer.interrupt_every = bytes[5] == 1 ? 2 : bytes[5];
+        return;
+    }
+  }
+
+  void TooBigReport(std::span<const uint8_t> bytes) {
+    const size_t index = bytes[1] % kFlows;
+    GuestSegment original = SegmentOf(index);
+    std::swap(original.source, original.destination);
+    original.flags = kTcpAck;
+    original.sequence = flows_[index].stack_next - 1 + Offset(bytes[3]);
+    original.payload.assign(1'000, 'q');
+    const EncodedFrame frame = EncodeTooBig({.source = kGuestMac, .destination = kGatewayMac},
+                                            {.original = original, .mtu = uint32_t{bytes[4]} * 16});
+    rig_.link().PushToHost(frame.bytes, frame.offload);
+  }
+
+  // What the stack sent has right lengths and checksums (DecodeFrame), and shows where
+  // its flows are.
+  void Collect() {
+    while (const auto frame = rig_.link().PopToGuest()) {
+      const auto segment = DecodeFrame(frame->bytes, frame->offload);
+      if (!segment) continue;
+      const size_t index = segment->destination.port - size_t{40'000};
+      if (index >= kFlows) continue;
+      flows_[index].stack_next = segment->sequence + segment->SequenceLength();
+    }
+  }
+
+  std::span<const uint8_t> rest_;
+  const uint8_t head_[4];
+  Rig rig_;
+  FuzzFlow flows_[kFlows];
+};
+
+}  // namespace
+}  // namespace penstock
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  try {
+    penstock::Run run({data, size});
+    run.Play();
+  } catch (const std::exception& violation) {
+    std::fprintf(stderr, "VIOLATION: %s\n", violation.what());
+    std::abort();
+  }
+  return 0;
+}
