@@ -296,6 +296,9 @@ void Engine::Receive(Pcb& pcb, GuestBuffer& buffer, std::span<uint8_t> segment) 
   tcp_input(p, &lwip_->netif);
   if (!pcb.alive() || tcp_active_pcbs != raw) return;  // ended, or in TIME_WAIT
   NoteDupack(pcb, was_recovering);
+  // The byte of a probe was taken, and nothing waits behind it: lwIP would go on to count,
+  // and the next byte would wait for a timer that had backed off for others.
+  if (raw->unsent == nullptr) raw->persist_backoff = raw->persist_probe = 0;
   if (was_handshake && !pcb.in_handshake()) {
     // The link to the guest is local: no slow start.
     raw->cwnd = TCP_SND_BUF;

@@ -119,6 +119,10 @@ FlowScript DrawFlow(Dice& dice) {
   if (dice.PerMille(200)) flow.short_write = Magnitude(dice, 20'000) + 1;
   if (dice.PerMille(200)) flow.short_read = Magnitude(dice, 20'000) + 1;
   if (dice.PerMille(200)) flow.interrupt_every = dice.From(2, 20);
+  if (dice.PerMille(150)) {
+    flow.again = dice.From(1, 3);
+    flow.again_ms = Magnitude(dice, 20'000);
+  }
   // A transfer is of some hundred turns at most, so that a run stays short.
   const auto bound = [](int64_t& bytes, int64_t step, int64_t pause, int64_t turns) {
     if (step < 1000 || pause > 0) bytes = std::min(bytes, step * turns);

@@ -72,7 +72,9 @@ namespace penstock::world {
   X(send_buffer, 262144, 1000000, "of the relay's socket")                              \
   X(short_write, 0, 65536, "bytes that one write of the relay's takes; 0: all")         \
   X(short_read, 0, 65536, "bytes that one read of the relay's gets; 0: all")            \
-  X(interrupt_every, 0, 1000, "every so manieth system call is interrupted; 0: none")
+  X(interrupt_every, 0, 1000, "every so manieth system call is interrupted; 0: none")   \
+  X(again, 0, 100, "rounds that follow, from the same port to the same port")           \
+  X(again_ms, 0, 1000000, "between the end of one and the next")
 
 struct FlowScript {
 #define PENSTOCK_X(field, simplest, largest, help) int64_t field = simplest;

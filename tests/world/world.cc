@@ -222,6 +222,7 @@ void World::Loop() {
     if (Step()) {
       TurnFlows();
       Check(stack_->Audit());
+      NextRounds();
       continue;
     }
     Check(stack_->AuditAsleep());
@@ -255,16 +256,29 @@ void World::CutShort() {
   if (host.open_sockets() != 0) Fail("host sockets are left behind by a stack that is gone");
 }
 
+LinkFacts World::Facts() const {
+  const CounterSnapshot counters = stack_->stack().Snapshot();
+  return {.lossy = Lossy(scenario_),
+          .reorders = scenario_.reorder > 0,
+          .limited = counters.drops_of(DropCause::kHalfOpenLimit) +
+                         counters.drops_of(DropCause::kHalfOpenDestinationLimit) +
+                         counters.drops_of(DropCause::kFlowLimit) >
+                     0,
+          .handshakes_given_up = counters.flows_handshake_timeout > 0};
+}
+
+void World::NextRounds() {
+  for (size_t i = 0; i < flows_.size(); ++i) {
+    if (scenario_.flows[i].again == 0) continue;
+    if (const std::string wrong = flows_[i]->NextRound(Facts()); !wrong.empty()) {
+      Fail(absl::StrCat("flow ", i, ": ", wrong));
+    }
+  }
+}
+
 void World::AtEnd() {
   result_.counters = stack_->stack().Snapshot();
-  const CounterSnapshot& counters = result_.counters;
-  const LinkFacts facts{.lossy = Lossy(scenario_),
-                        .reorders = scenario_.reorder > 0,
-                        .limited = counters.drops_of(DropCause::kHalfOpenLimit) +
-                                       counters.drops_of(DropCause::kHalfOpenDestinationLimit) +
-                                       counters.drops_of(DropCause::kFlowLimit) >
-                                   0,
-                        .handshakes_given_up = counters.flows_handshake_timeout > 0};
+  const LinkFacts facts = Facts();
   for (size_t i = 0; i < flows_.size(); ++i) {
     const WorldFlow& flow = *flows_[i];
     if (!flow.HostOver()) Fail(absl::StrCat("flow ", i, " never ends at the host"));

@@ -56,6 +56,8 @@ class World final {
   [[nodiscard]] bool Step();
   void TakeFrame();
   void TurnFlows();
+  void NextRounds();
+  [[nodiscard]] LinkFacts Facts() const;
   void Check(const std::string& wrong);
   [[nodiscard]] Time NextEvent() const;
   [[nodiscard]] bool Over() const;

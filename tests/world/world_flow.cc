@@ -103,37 +103,70 @@ WorldFlow::WorldFlow(const Scenario& scenario, size_t index, Timeline& timeline,
       destination_{.address = script_.ipv6 != 0 ? *IpAddress::Parse("2001:db8::80")
                                                 : IpAddress::V4(192, 0, 2, 80),
                    .port = static_cast<uint16_t>(kFirstPort + index)},
-      to_host_(scenario.seed * 1000 + index * 2),
-      to_guest_(scenario.seed * 1000 + index * 2 + 1),
-      guest_talker_(
-          absl::StrCat("flow ", index, "'s guest"), GuestScript(script_), to_host_, to_guest_,
-          [&timeline](Time when) { timeline.At(when, [] {}); }, note_) {
+      stream_key_(scenario.seed * 1'000'000 + index * 1'000) {
+  BeginRound();
   timeline_.In(milliseconds(script_.at_ms), [this] { Connect(); });
+}
+
+void WorldFlow::BeginRound() {
+  to_host_ = Stream(stream_key_ + static_cast<uint64_t>(round_) * 2);
+  to_guest_ = Stream(stream_key_ + static_cast<uint64_t>(round_) * 2 + 1);
+  guest_talker_ = std::make_unique<Talker>(
+      absl::StrCat("flow ", index_, "'s guest"), GuestScript(script_), to_host_, to_guest_,
+      [this](Time when) { timeline_.At(when, [] {}); }, note_);
+  connection_ = nullptr;
+  guest_port_.reset();
+  ends_.clear();
+  started_ = gave_up_ = told_error_ = false;
+}
+
+// A round that is over is verified by itself; the next one begins after a while.
+std::string WorldFlow::NextRound(const LinkFacts& facts) {
+  if (round_ == script_.again || !RoundOver()) return "";
+  std::string wrong = Verify(facts);
+  ++round_;
+  note_(absl::StrCat("flow ", index_, ": begins again"));
+  BeginRound();
+  timeline_.In(milliseconds(script_.again_ms), [this] { Connect(); });
+  return wrong;
 }
 
 // ---------------------------------------------------------------- the guest
 
 void WorldFlow::Connect() {
   started_ = true;
-  connection_ = guest_.Connect(timeline_.now(), destination_, 0);
+  connection_ = guest_.Connect(timeline_.now(), destination_, source_port_);
   if (connection_ == nullptr) {
     timeline_.In(milliseconds(100), [this] { Connect(); });
     return;
   }
   note_(absl::StrCat("flow ", index_, "'s guest: connects from port ", connection_->source_port()));
   guest_port_ = std::make_unique<GuestPort>(*connection_);
-  timeline_.In(kPatience, [this] {
-    if (connection_->connected() || connection_->error() != 0) return;
+  timeline_.In(kPatience, [this, connection = connection_] {
+    if (connection->connected() || connection->error() != 0) return;
     note_(absl::StrCat("flow ", index_, "'s guest: gives up"));
     gave_up_ = true;
-    connection_->Abort();
+    connection->Abort();
   });
 }
 
+bool WorldFlow::RoundOver() const {
+  if (!started_ || connection_ == nullptr || !HostOver()) return false;
+  // The applications at the host read what is left, too.
+  const bool read = std::all_of(ends_.begin(), ends_.end(), [](const HostEnd& end) {
+    return end.talker->over() || !end.peer->connected();
+  });
+  return read && ConnectionOver();
+}
+
 bool WorldFlow::GuestOver() const {
-  if (!started_ || connection_ == nullptr) return false;
+  if (!started_ || connection_ == nullptr || round_ < script_.again) return false;
+  return ConnectionOver();
+}
+
+bool WorldFlow::ConnectionOver() const {
   if (!connection_->connected()) return gave_up_ || connection_->error() != 0;
-  return guest_talker_.over() && (connection_->closed() || connection_->error() != 0);
+  return guest_talker_->over() && (connection_->closed() || connection_->error() != 0);
 }
 
 // ---------------------------------------------------------------- the host
@@ -181,13 +214,13 @@ void WorldFlow::Turn(bool guest_runs) {
   if (connection_ != nullptr && guest_runs) {
     uint64_t host_sent = 0;
     for (const HostEnd& end : ends_) host_sent = std::max(host_sent, end.talker->sent());
-    guest_talker_.Turn(timeline_.now(), *guest_port_, host_sent);
+    guest_talker_->Turn(timeline_.now(), *guest_port_, host_sent);
     if (connection_->error() != 0 && !std::exchange(told_error_, true)) {
       note_(absl::StrCat("flow ", index_, "'s guest: error ", connection_->error()));
     }
   }
   for (HostEnd& end : ends_) {
-    end.talker->Turn(timeline_.now(), *end.port, guest_talker_.sent());
+    end.talker->Turn(timeline_.now(), *end.port, guest_talker_->sent());
   }
 }
 
@@ -210,15 +243,15 @@ std::string WorldFlow::VerifyWhole(const LinkFacts& facts) const {
            end.talker->finished() && end.talker->at_end() && !end.talker->broken();
   };
   // A last ACK may be lost, and asked for when nobody knows of the flow any more.
-  const bool late = facts.lossy && guest_talker_.finished() && guest_talker_.at_end();
+  const bool late = facts.lossy && guest_talker_->finished() && guest_talker_->at_end();
   if (connection_->error() != 0 && !late) {
     return absl::StrCat("the guest's connection broke with errno ", connection_->error(),
                         ", and nobody broke it");
   }
-  if (guest_talker_.received() != static_cast<uint64_t>(script_.host_bytes)) {
+  if (guest_talker_->received() != static_cast<uint64_t>(script_.host_bytes)) {
     return "the guest did not get every byte";
   }
-  if (!guest_talker_.at_end()) return "the guest did not see the host's end";
+  if (!guest_talker_->at_end()) return "the guest did not see the host's end";
   if (std::none_of(ends_.begin(), ends_.end(), whole)) {
     return "the host did not get every byte and the guest's end";
   }
@@ -246,13 +279,13 @@ std::string WorldFlow::Verify(const LinkFacts& facts) const {
     return excused ? "" : "an answered dial did not connect";
   }
   if (facts.handshakes_given_up && error == ECONNRESET) return "";
-  if (!host_broke && !guest_talker_.reset() && !guest_talker_.left()) return VerifyWhole(facts);
-  if (guest_talker_.reset() && !host_broke && !host_saw_reset) {
+  if (!host_broke && !guest_talker_->reset() && !guest_talker_->left()) return VerifyWhole(facts);
+  if (guest_talker_->reset() && !host_broke && !host_saw_reset) {
     return "the guest's reset did not reach the host";
   }
   const bool host_reset_only =
       std::any_of(ends_.begin(), ends_.end(), [](const HostEnd& e) { return e.talker->reset(); }) &&
-      !guest_talker_.reset() && !guest_talker_.left();
+      !guest_talker_->reset() && !guest_talker_->left();
   if (host_reset_only && error == 0 && !facts.lossy) {
     return "the host's reset did not reach the guest";
   }
@@ -260,7 +293,7 @@ std::string WorldFlow::Verify(const LinkFacts& facts) const {
 }
 
 std::string WorldFlow::Describe() const {
-  std::string text = absl::StrCat("  ", guest_talker_.Describe());
+  std::string text = absl::StrCat("  ", guest_talker_->Describe());
   if (connection_ != nullptr) {
     absl::StrAppend(&text, ", errno ", connection_->error(),
                     connection_->closed() ? ", closed" : ", alive");
@@ -287,7 +320,9 @@ Duration WorldFlow::Estimate(Duration round_trip, int64_t window_bytes) const {
       milliseconds(turns(script_.host_bytes, script_.host_write) * script_.host_write_ms) +
       milliseconds(turns(script_.host_bytes, script_.guest_read) * script_.guest_read_ms) +
       milliseconds(script_.guest_stall_ms + script_.host_stall_ms);
-  return total + windows * (round_trip + milliseconds(1));
+  // What the guest's own TIME_WAIT takes before a port can be used again comes to it.
+  return (total + windows * (round_trip + milliseconds(1))) * (script_.again + 1) +
+         script_.again * (milliseconds(script_.again_ms) + std::chrono::seconds(65));
 }
 
 }  // namespace penstock::world

@@ -1,6 +1,7 @@
 // One flow of a scenario: the application in the guest, its connection, and the far ends
 // that the relay dialled for it (more than one if the guest's SYN had to be repeated).
-// Flows are told apart by their destination port. One thread.
+// Once it is over the flow may begin again, from the same port to the same port: the next
+// *round*, with other bytes. Flows are told apart by their destination port. One thread.
 #ifndef PENSTOCK_TESTS_WORLD_WORLD_FLOW_H_
 #define PENSTOCK_TESTS_WORLD_WORLD_FLOW_H_
 
@@ -23,7 +24,7 @@ inline constexpr uint16_t kFirstPort = 1000;
 
 // What a flow's end may have to be excused with.
 struct LinkFacts {
-  bool lossy = false;    // frames may be lost
+  bool lossy = false;  // frames may be lost
   bool reorders = false;
   bool limited = false;  // the stack refused SYNs because of a limit
   // The guest was paused, or its frames were lost, for longer than a handshake may take.
@@ -42,7 +43,11 @@ class WorldFlow final {
 
   // `guest_runs`: false while the guest is paused.
   void Turn(bool guest_runs);
-  // Nothing will happen any more at the guest's end, or at the host's ends.
+  // After each step: a round that is over is verified, and the next one begins. Empty, or
+  // what was wrong with it.
+  [[nodiscard]] std::string NextRound(const LinkFacts& facts);
+  // Nothing will happen any more at the guest's end, or at the host's ends; no round is
+  // left.
   [[nodiscard]] bool GuestOver() const;
   [[nodiscard]] bool HostOver() const;
   // The guest will never hear of the end: the frame that told it was lost.
@@ -61,8 +66,11 @@ class WorldFlow final {
     std::unique_ptr<Talker> talker;
   };
 
+  void BeginRound();
   void Connect();
   void Answer(const std::shared_ptr<HostPeer>& peer);
+  [[nodiscard]] bool RoundOver() const;
+  [[nodiscard]] bool ConnectionOver() const;
   [[nodiscard]] bool WillConnect() const;
   [[nodiscard]] std::string VerifyWhole(const LinkFacts& facts) const;
 
@@ -73,10 +81,13 @@ class WorldFlow final {
   const std::function<void(const std::string&)> note_;
   const Duration dial_timeout_;
   Endpoint destination_;
-  Stream to_host_, to_guest_;
+  uint64_t stream_key_;
+  int64_t round_ = 0;
+  Stream to_host_{0}, to_guest_{0};  // of this round
+  uint16_t source_port_ = 0;
   GuestConnection* connection_ = nullptr;
   std::unique_ptr<Port> guest_port_;
-  Talker guest_talker_;
+  std::unique_ptr<Talker> guest_talker_;
   std::vector<HostEnd> ends_;
   bool started_ = false;
   bool gave_up_ = false;
