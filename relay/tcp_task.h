@@ -322,7 +322,11 @@ bool TcpTask<Socket>::ReadInto(Block& block) {
   if (block.length >= full) return true;
   const size_t room = full - block.length;
   const IoResult got = socket_.Read({block.data + block.length, room});
-  // An end or an error is read again by the coroutine, which tells the stack.
+  // An end is read again by the coroutine, which tells the stack. An error is not: the
+  // system call that reports it clears it, and the next one would find a clean end.
+  if (got.error != 0 && got.error != EAGAIN && got.error != EWOULDBLOCK && got.error != EINTR) {
+    decisions_.OnHostError(got.error);
+  }
   block.length += static_cast<uint32_t>(got.bytes);
   return got.bytes == room;
 }

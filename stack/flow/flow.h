@@ -51,6 +51,7 @@ struct HeldSyn {
   std::array<uint8_t, 120> quote;
   uint8_t quote_bytes = 0;
   uint32_t sequence = 0;
+  uint32_t payload_bytes = 0;
   std::optional<uint32_t> isn_after;  // see AcceptOptions
 };
 

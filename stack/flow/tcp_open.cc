@@ -33,6 +33,7 @@ std::unique_ptr<HeldSyn> Hold(const Packet& packet) {
   syn->quote_bytes = static_cast<uint8_t>(std::min(packet.ip.size(), syn->quote.size()));
   std::memcpy(syn->quote.data(), packet.ip.data(), syn->quote_bytes);
   syn->sequence = packet.tcp.sequence;
+  syn->payload_bytes = static_cast<uint32_t>(packet.payload.size());
   return syn;
 }
 
@@ -295,15 +296,20 @@ void TcpFlows::AnswerWithoutFlow(const Packet& packet, const TcpTuple&) {
 void TcpFlows::AnswerTimeWait(const Packet& packet, const TcpTuple& tuple,
                               const TimeWaitState& state) {
   const bool occupies = !packet.payload.empty() || (packet.tcp.flags & (kTcpSyn | kTcpFin)) != 0;
-  if ((packet.tcp.flags & kTcpRst) != 0 || !occupies) {
+  // A keepalive, for one, is owed an answer.
+  const bool in_window = packet.tcp.sequence - state.receive_next <= 0xffff;
+  if ((packet.tcp.flags & kTcpRst) != 0 || (!occupies && in_window)) {
     counters_.Drop(DropCause::kTimeWait);
     return;
   }
   counters_.frames_consumed.Add(1);
+  const TimeWaitState copy = state;  // Add may move the table
+  // RFC 9293 3.10.7.4, eighth: a FIN restarts the wait.
+  if ((packet.tcp.flags & kTcpFin) != 0) time_wait_.Add(tuple, copy, now_);
   SendControl({.source = tuple.destination,
                .destination = tuple.guest,
-               .sequence = state.send_next,
-               .acknowledgement = state.receive_next,
+               .sequence = copy.send_next,
+               .acknowledgement = copy.receive_next,
                .window = 0xffff,
                .flags = kTcpAck});
 }
@@ -325,7 +331,7 @@ void TcpFlows::SendResetForSyn(const Flow& flow) {
   SendControl({.source = flow.tuple.destination,
                .destination = flow.tuple.guest,
                .sequence = 0,
-               .acknowledgement = flow.syn->sequence + 1,
+               .acknowledgement = flow.syn->sequence + 1 + flow.syn->payload_bytes,
                .flags = kTcpRst | kTcpAck});
   counters_.resets_to_guest.Add(1);
 }

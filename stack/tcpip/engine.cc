@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "relay/check.h"
+#include "stack/tcpip/lwip_repairs.h"
 
 extern "C" {
 #include "lwip/ip.h"
@@ -282,11 +283,14 @@ void Engine::Receive(Pcb& pcb, GuestBuffer& buffer, std::span<uint8_t> segment) 
     if (!buffer.is_slot) buffer.pool->Give(&buffer);
     return;
   }
+  struct tcp_pcb* const raw = pcb.pcb_;
+  const bool acceptable_at_closed_window = IsAcceptableAtClosedWindow(*raw, segment);
+  segment = TrimToWindow(*raw, segment);
   auto* custom = new (buffer.pbuf) pbuf_custom{};
   custom->custom_free_function = &FreeGuestPbuf;
   struct pbuf* p = pbuf_alloced_custom(PBUF_RAW, static_cast<u16_t>(segment.size()), PBUF_REF,
                                        custom, segment.data(), static_cast<u16_t>(segment.size()));
-  struct tcp_pcb* const raw = pcb.pcb_;
+  if (acceptable_at_closed_window) raw->rcv_wnd = 1;
   const bool was_recovering = (raw->flags & TF_INFR) != 0;
   const bool was_handshake = pcb.in_handshake();
   Scope scope(*this, &pcb);
@@ -295,6 +299,8 @@ void Engine::Receive(Pcb& pcb, GuestBuffer& buffer, std::span<uint8_t> segment) 
   ip_addr_copy(ip_data.current_iphdr_dest, raw->local_ip);
   tcp_input(p, &lwip_->netif);
   if (!pcb.alive() || tcp_active_pcbs != raw) return;  // ended, or in TIME_WAIT
+  if (acceptable_at_closed_window) raw->rcv_wnd = 0;
+  ForgetRepeated(*raw);
   NoteDupack(pcb, was_recovering);
   // The byte of a probe was taken, and nothing waits behind it: lwIP would go on to count,
   // and the next byte would wait for a timer that had backed off for others.
@@ -325,9 +331,7 @@ void Engine::TakeHandshakeTime(Pcb& pcb) {
 }
 
 bool Engine::BeyondWindow(const Pcb& pcb, uint32_t sequence) const {
-  const struct tcp_pcb* raw = pcb.pcb_;
-  if (raw == nullptr || pcb.in_handshake()) return false;
-  return static_cast<int32_t>(sequence - (raw->rcv_nxt + raw->rcv_wnd)) > 0;
+  return pcb.alive() && !pcb.in_handshake() && StartsBeyondWindow(*pcb.pcb_, sequence);
 }
 
 void Engine::NoteDupack(Pcb& pcb, bool was_recovering) {
@@ -342,14 +346,17 @@ uint32_t Engine::SendRoom(const Pcb& pcb, uint32_t wanted) const {
   const uint32_t window = std::min<uint32_t>(raw->snd_wnd, raw->cwnd);
   const uint32_t in_flight = raw->snd_lbb - raw->lastack;
   if (window <= in_flight) return in_flight == 0 ? std::min(wanted, 1u) : 0;
-  const uint32_t usable = window - in_flight;
-  if (usable < wanted && in_flight > 0) {
-    // RFC 9293 3.8.6.2.1: no silly small segments while larger ones are coming.
-    const uint32_t worthwhile =
-        std::min<uint32_t>(pcb.negotiated_mss_, std::max<uint32_t>(raw->snd_wnd_max / 2, 1));
-    if (usable < worthwhile) return 0;
-  }
-  return std::min({usable, wanted, uint32_t{65'535}});
+  const uint32_t usable = window - in_flight, mss = pcb.negotiated_mss_;
+  const uint32_t half = std::max<uint32_t>(raw->snd_wnd_max / 2, 1);
+  // lwIP makes no segment larger than half of the largest window.
+  const uint32_t most = std::min<uint32_t>(half < mss ? half : half / mss * mss, 65'535);
+  // RFC 9293 3.8.6.2.1: no silly small segments while there is more.
+  if (usable >= wanted) return std::min(wanted, most);
+  if (usable >= mss) return std::min(usable / mss * mss, most);
+  if (usable >= half) return std::min(usable, most);
+  if (in_flight > 0) return 0;
+  // More than the window lets leave: lwIP's timer for closed windows decides (rule 4).
+  return std::min(wanted, mss);
 }
 
 bool Engine::Write(Pcb& pcb, std::span<const uint8_t> data, bool push) {
@@ -423,7 +430,7 @@ void Engine::LowerMss(Pcb& pcb, uint32_t mss) {
   raw->mss = static_cast<u16_t>(SuperSegmentBytes(pcb));
   Scope scope(*this, &pcb);
   if (tcp_rexmit_rto_prepare(raw) != ERR_OK) return;
-  TrimAcknowledged(pcb);
+  pcb.acknowledged_bytes += TrimAcknowledged(*raw);
   // Where the link does not segment, what is in flight is cut to the new size.
   // tcp_split_unsent_seg splits the head of the list, so each takes its turn there.
   struct tcp_seg* const head = raw->unsent;
@@ -453,49 +460,6 @@ void Engine::Drop(Pcb& pcb) {
   pcb.pcb_ = nullptr;
 }
 
-// Takes what the guest has acknowledged off the front of the first segment that waits.
-// lwIP keeps such a segment whole and computes with where it starts: cut at a small
-// window, its first part would lie behind what is acknowledged, never be sent, and
-// nothing after it.
-void Engine::TrimAcknowledged(Pcb& pcb) {
-  struct tcp_pcb* raw = pcb.pcb_;
-  struct tcp_seg* segment = raw->unsent;
-  if (segment == nullptr || segment->len == 0) return;
-  const uint32_t sequence = lwip_ntohl(segment->tcphdr->seqno);
-  const auto done = static_cast<int32_t>(raw->lastack - sequence);
-  if (done <= 0 || done > segment->len) return;
-  auto rest = static_cast<u16_t>(done);
-  struct pbuf* const head = segment->p;
-  // Bytes of lwIP's own lie behind the header; what Write() was given comes next.
-  auto* const own =
-      reinterpret_cast<uint8_t*>(segment->tcphdr) + TCPH_HDRLEN_BYTES(segment->tcphdr);
-  const auto own_bytes = static_cast<u16_t>(static_cast<uint8_t*>(head->payload) + head->len - own);
-  const u16_t from_own = std::min(own_bytes, rest);
-  std::memmove(own, own + from_own, size_t{own_bytes} - from_own);
-  head->len = static_cast<u16_t>(head->len - from_own);
-  rest = static_cast<u16_t>(rest - from_own);
-  while (rest > 0 && head->next != nullptr) {
-    struct pbuf* const part = head->next;
-    const u16_t from_part = std::min<u16_t>(part->len, rest);
-    rest = static_cast<u16_t>(rest - from_part);
-    if (from_part == part->len) {
-      head->next = part->next;
-      part->next = nullptr;
-      pbuf_free(part);
-      --raw->snd_queuelen;
-    } else {
-      part->payload = static_cast<uint8_t*>(part->payload) + from_part;
-      part->len = static_cast<u16_t>(part->len - from_part);
-      part->tot_len = static_cast<u16_t>(part->tot_len - from_part);
-    }
-  }
-  head->tot_len = static_cast<u16_t>(head->tot_len - done);
-  segment->len = static_cast<u16_t>(segment->len - done);
-  segment->tcphdr->seqno = lwip_htonl(sequence + static_cast<uint32_t>(done));
-  raw->snd_buf += static_cast<uint32_t>(done);
-  pcb.acknowledged_bytes += static_cast<uint32_t>(done);
-}
-
 void Engine::Tick(std::span<Pcb* const> pcbs) {
   // The ticks themselves count time only while something is armed: what lwIP
   // measures with them is always in flight, and therefore armed, meanwhile.
@@ -505,7 +469,7 @@ void Engine::Tick(std::span<Pcb* const> pcbs) {
     struct tcp_pcb* raw = pcb->pcb_;
     before = {raw->nrtx, raw->persist_probe};
     Scope scope(*this, pcb);
-    TrimAcknowledged(*pcb);
+    pcb->acknowledged_bytes += TrimAcknowledged(*raw);
     // lwIP counts the tick itself; every PCB is to see the same one.
     const uint32_t tick = tcp_ticks;
     // Handshakes and closes end by the flow's deadlines, not by lwIP's.
@@ -514,12 +478,9 @@ void Engine::Tick(std::span<Pcb* const> pcbs) {
     tcp_slowtmr();
     tcp_ticks = tick;
     if (!pcb->alive()) continue;
+    ForgetRepeated(*raw);
     if (raw->nrtx > before[0]) {
       ++pcb->retransmits_by_timer;
-      // Karn's rule (RFC 6298 3), which lwIP forgets when it sends the segment again: if
-      // the guest had taken a part of it, its old acknowledgement would be measured, and
-      // the timeout would never back off.
-      raw->rttest = 0;
       pcb->handshake_retransmitted_ |= pcb->in_handshake();
     }
     if (raw->persist_probe > before[1]) ++pcb->zero_window_probes;

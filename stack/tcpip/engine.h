@@ -231,7 +231,6 @@ class Engine final {
   struct Lwip;
 
   [[nodiscard]] uint32_t SuperSegmentBytes(const Pcb& pcb) const;
-  static void TrimAcknowledged(Pcb& pcb);
   void NoteDupack(Pcb& pcb, bool was_recovering);
   void TakeHandshakeTime(Pcb& pcb);
 

@@ -238,8 +238,10 @@ void FlowAudit::AsleepTask(const Flow& flow, Task& task) {
   if (decisions.broken()) return;
   if (task.needs_block_) {
     Require(!relay_.blocks().HasRoom(), flow, "there are blocks again, and a reader waits");
-  } else if (FlowDecisions(decisions).MayRead(relay_.blocks().flow_limit_bytes())) {
-    Require(peer->being_read(), flow, "the relay may read and does not");
+  } else if (decisions.blocks_out() == 0) {
+    // With blocks out it goes on when they come back, whatever others have given back.
+    const bool may = FlowDecisions(decisions).MayRead(relay_.blocks().flow_limit_bytes());
+    Require(!may || peer->being_read(), flow, "the relay may read and does not");
   } else if (decisions.MustWatchErrors() && !task.errors_unwatched_ && !peer->finished()) {
     Require(!peer->was_reset(), flow, "the host's reset was not noticed");
   }
