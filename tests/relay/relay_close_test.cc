@@ -108,6 +108,23 @@ TEST_P(RelayCloseTest, HostResetIsTold) {
   EXPECT_EQ(flow.words(), (std::vector{ToGuest::kConnected, ToGuest::kReset, ToGuest::kClosed}));
 }
 
+// The read that fills a block and goes on meets the reset: the error must not be lost
+// with it, or a broken transfer would look whole.
+TEST_P(RelayCloseTest, HostResetBehindDataIsToldAndIsNoEnd) {
+  for (const size_t bytes :
+       {size_t{1}, size_t{128}, size_t{1'024}, size_t{5'000}, size_t{200'000}}) {
+    PlayedStack stack(GetParam());
+    auto [flow, host] = Connect(stack, listener_);
+    // Nothing of the relay runs in between where this thread runs it.
+    EXPECT_EQ(host.Write(std::string(bytes, 'h')), bytes);
+    host.Reset();
+    stack.Until("the reset", [&] { return flow.Heard(ToGuest::kReset); });
+    EXPECT_FALSE(flow.Heard(ToGuest::kEof)) << bytes;
+    EXPECT_EQ(flow.error(), ECONNRESET) << bytes;
+    AbortAndClose(stack, flow);
+  }
+}
+
 TEST_P(RelayCloseTest, HostResetIsToldWithoutCredit) {
   PlayedStack stack(GetParam());
   auto [flow, host] = Connect(stack, listener_);

@@ -1,0 +1,156 @@
+#!/usr/bin/python3
+"""Plants faults in a copy of the tree, one at a time, and counts how many seeds of the
+simulated world it takes to find each. So the oracles themselves are tested.
+
+  planted_faults.py COPY [--seeds N] [NAME...]
+
+COPY is a folder that is made, or used again (then building is quick). Prints a table for
+tests/world/README.md; ends with status 1 if a fault was not found.
+"""
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+FOLDERS = ("relay", "stack", "tests", "third_party", "tools", "bench", "CMakeLists.txt",
+           "CMakePresets.json", "README.md")
+
+# name, file, what stands there (once), what is planted, what it does
+FAULTS = (
+    ("lost wake", "relay/relay.cc",
+     "  MarkReady(pipe.ready_for_stack, to_stack_, pipe);\n  stack_doorbell_.RingIfArmed();",
+     "  MarkReady(pipe.ready_for_stack, to_stack_, pipe);",
+     "the relay has something for the stack and does not ring"),
+    ("byte dropped on a full queue", "stack/flow/tcp_flows.cc",
+     "    if (flow.pcb.guest_fin && !flow.fin_to_relay",
+     "    if (flow.pending_head != nullptr) DropChunks(flow);\n"
+     "    if (flow.pcb.guest_fin && !flow.fin_to_relay",
+     "the guest's bytes find no slot in the pipe and are dropped"),
+    ("FIN not forwarded", "stack/flow/tcp_flows.cc",
+     "flow.pcb.guest_fin && !flow.fin_to_relay && flow.pending_head == nullptr",
+     "flow.pcb.guest_fin && !flow.fin_to_relay && flow.pending_head == nullptr && !told",
+     "a FIN that comes with data is not passed on"),
+    ("credit leaked", "relay/tcp_task.h",
+     "    decisions_.OnBlockReturned(block->capacity);",
+     "    if (block->length != 128) decisions_.OnBlockReturned(block->capacity);",
+     "a block of 128 bytes is not given back as credit"),
+    ("timer not armed", "stack/flow/tcp_flows.cc",
+     "    if (ticking_.empty()) next_tick_ = now_ + kTick;",
+     "    if (ticking_.empty() && next_tick_ != kNever) next_tick_ = now_ + kTick;",
+     "the first flow that needs lwIP's tick does not get it"),
+    ("reset swallowed", "relay/tcp_task.h",
+     "        decisions_.OnAbort();\n        break;",
+     "        if (decisions_.unwritten_bytes() == 0) decisions_.OnAbort();\n        break;",
+     "the guest's reset is lost if its bytes are still unwritten"),
+    ("off-by-one window", "stack/flow/tcp_flows.cc",
+     "  engine_.Consume(flow.pcb, bytes);",
+     "  engine_.Consume(flow.pcb, bytes + (bytes > 4000 ? 1 : 0));",
+     "the window opens by one byte too many"),
+    ("double free", "stack/flow/tcp_end.cc",
+     "    buffer->pool->Give(buffer);\n  }\n  flow.pending_tail",
+     "    buffer->pool->Give(buffer);\n    buffer->pool->Give(buffer);\n  }\n  flow.pending_tail",
+     "bytes that wait when their flow is reset are given back twice"),
+    ("stale TIME_WAIT", "stack/flow/flow_table.cc",
+     "void TimeWaitTable::Remove(const TcpTuple& tuple) { entries_.erase(tuple); }",
+     "void TimeWaitTable::Remove(const TcpTuple& tuple) {\n"
+     "  entries_[tuple].expires = kNever;\n  entries_[tuple].state.receive_next += 1u << 30;\n}",
+     "a recycled tuple keeps its old entry, for good and with wrong numbers"),
+    ("unordered close", "stack/flow/tcp_flows.cc",
+     "      if (flow.pending_head != nullptr || !flow.fin_to_relay) {",
+     "      if (!flow.pcb.guest_fin) {",
+     "a flow is closed before its last bytes have found a place in the pipe"),
+    ("error swallowed by a read", "relay/tcp_task.h",
+     "    decisions_.OnHostError(got.error);\n  }\n  block.length",
+     "  }\n  block.length",
+     "a real one: the error that a read into a block meets is cleared by it"),
+    ("link reopens unheard", "stack/stack.cc",
+     "  (void)batch_.Flush();\n  if (batch_.TakeReopened()) flows_->OnLinkWritable();",
+     "  const bool was_full = batch_.link_full();\n"
+     "  if (batch_.Flush() && was_full) flows_->OnLinkWritable();",
+     "a real one: a link that takes frames again within a pass wakes nobody"),
+    ("acknowledged front", "stack/tcpip/engine.cc",
+     "    pcb->acknowledged_bytes += TrimAcknowledged(*raw);\n",
+     "",
+     "a real one: a segment taken in part and split is never sent again"),
+    ("FIN in front of a split", "third_party/lwip/thread_local.py",
+     "  TCPH_FLAGS_SET(useg->tcphdr, split_flags);",
+     "  TCPH_SET_FLAG(useg->tcphdr, split_flags);",
+     "a real one, lwIP's: a split segment keeps its FIN in front (here the guest's, too)"),
+)
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def write(path, text):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def make_copy(copy):
+    os.makedirs(copy, exist_ok=True)
+    for name in FOLDERS:
+        source, target = os.path.join(ROOT, name), os.path.join(copy, name)
+        if os.path.isdir(source):
+            subprocess.run(["cp", "-a", "--no-target-directory", source, target], check=True)
+        else:
+            shutil.copy2(source, target)
+    subprocess.run(["cmake", "-S", copy, "-B", copy + "/build", "-G", "Ninja",
+                    "-DCMAKE_BUILD_TYPE=RelWithDebInfo"], check=True, stdout=subprocess.DEVNULL)
+
+
+def build(copy):
+    built = subprocess.run(["ninja", "-C", copy + "/build", "sim"], stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, text=True)
+    if built.returncode != 0:
+        sys.exit(built.stdout[-3000:] + "\nplanted_faults.py: the copy does not build")
+
+
+def first_failure(copy, seeds):
+    """(number of seeds it took, what was said), or None."""
+    ran = subprocess.run([copy + "/build/bin/sim", f"--runs={seeds}", "--failures=1", "--jobs=1"],
+                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    found = re.search(r"^seed (\d+): (.*)$", ran.stdout, re.MULTILINE)
+    return (int(found.group(1)), found.group(2)) if found else None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("copy")
+    parser.add_argument("--seeds", type=int, default=10000)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    options = parser.parse_args()
+    copy = os.path.abspath(options.copy)
+    unknown = set(options.names) - {fault[0] for fault in FAULTS}
+    if unknown:
+        sys.exit(f"planted_faults.py: there is no fault {', '.join(sorted(unknown))}")
+    make_copy(copy)
+    missed = []
+    print("| fault | what it does | seeds | said |\n| --- | --- | --- | --- |", flush=True)
+    for name, path, old, new, what in FAULTS:
+        if options.names and name not in options.names:
+            continue
+        target = os.path.join(copy, path)
+        text = read(target)
+        if text.count(old) != 1:
+            sys.exit(f"planted_faults.py: {name}: {path} holds {text.count(old)} times: {old}")
+        write(target, text.replace(old, new))
+        build(copy)
+        found = first_failure(copy, options.seeds)
+        write(target, text)
+        if found is None:
+            missed.append(name)
+        seeds, said = found or ("not found", "")
+        said = re.sub(r"\S*\.\S*:\d+ > \S+|\[\S+\]:\d+ > \S+", "…", said)
+        print(f"| {name} | {what} | {seeds} | {said} |", flush=True)
+    if missed:
+        sys.exit(f"planted_faults.py: not found within {options.seeds} seeds: {', '.join(missed)}")
+
+
+main()
