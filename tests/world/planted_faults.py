@@ -113,7 +113,8 @@ def build(copy):
 
 def first_failure(copy, seeds):
     """(number of seeds it took, what was said), or None."""
-    ran = subprocess.run([copy + "/build/bin/sim", f"--runs={seeds}", "--failures=1", "--jobs=1"],
+    ran = subprocess.run([copy + "/build/bin/sim", f"--runs={seeds}", "--failures=1", "--jobs=1",
+                          "--shrink-runs=0"],
                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     found = re.search(r"^seed (\d+): (.*)$", ran.stdout, re.MULTILINE)
     return (int(found.group(1)), found.group(2)) if found else None

@@ -27,6 +27,7 @@ struct Options {
   unsigned jobs = std::max(1u, std::thread::hardware_concurrency());
   uint64_t failures_max = 8;
   RunFiles files;
+  std::string out;
   bool print = false;
   bool shrink = false;
   int shrink_runs = 600;
@@ -38,6 +39,29 @@ double Seconds(Duration duration) { return std::chrono::duration<double>(duratio
 int Fail(const std::string& what) {
   std::cerr << "sim: " << what << "\n";
   return 2;
+}
+
+Scenario MakeSmaller(const Scenario& scenario, int runs_max) {
+  std::cerr << "shrinking, at most " << runs_max << " runs\n";
+  size_t steps = 0;
+  Scenario small = Shrink(
+      scenario, runs_max,
+      [](const Scenario& candidate) { return !RunScenario(candidate).violation.empty(); },
+      [&](const Scenario& better) {
+        if (++steps % 10 == 0)
+          std::cerr << "  " << steps << " steps, " << better.flows.size() << " flows\n";
+      });
+  return small;
+}
+
+// Of the first seed that failed: what it takes to fail.
+void ShowSmaller(const Options& options, const FailedSeed& failed) {
+  const Scenario small = MakeSmaller(DrawScenario(failed.seed), options.shrink_runs);
+  const std::string violation = RunScenario(small).violation;
+  std::cout << "the smallest that was found of seed " << failed.seed << ":\n"
+            << ToText(small) << "FAILED: " << violation
+            << "\nto look at it:  --seed=" << failed.seed
+            << "   to keep it as a test:  --seed=" << failed.seed << " --shrink --keep=NAME\n";
 }
 
 int RunMany(const Options& options) {
@@ -58,6 +82,7 @@ int RunMany(const Options& options) {
     std::cout << "seed " << failed.seed << ": " << failed.violation << "\n";
   }
   const double took = Seconds(Clock::now() - begin);
+  if (!outcome.failed.empty() && options.shrink_runs > 0) ShowSmaller(options, outcome.failed[0]);
   const uint64_t done = outcome.green + outcome.failed_count;
   std::printf(
       "%llu of %llu seeds green (%llu to %llu), %.1f seeds/s, %.1f simulated hours in %.1f s, "
@@ -78,19 +103,6 @@ absl::StatusOr<Scenario> ReadScenario(const std::string& path) {
   return scenario;
 }
 
-Scenario MakeSmaller(const Scenario& scenario, int runs_max) {
-  std::cerr << "shrinking, at most " << runs_max << " runs\n";
-  size_t steps = 0;
-  Scenario small = Shrink(
-      scenario, runs_max,
-      [](const Scenario& candidate) { return !RunScenario(candidate).violation.empty(); },
-      [&](const Scenario& better) {
-        if (++steps % 10 == 0)
-          std::cerr << "  " << steps << " steps, " << better.flows.size() << " flows\n";
-      });
-  return small;
-}
-
 int Keep(const Options& options, const Scenario& scenario, const std::string& violation) {
   const std::string path =
       std::string(PENSTOCK_SOURCE_DIR) + "/tests/simulation/kept/" + options.keep + ".scenario";
@@ -100,6 +112,16 @@ int Keep(const Options& options, const Scenario& scenario, const std::string& vi
   if (!file.flush()) return Fail("cannot write " + path);
   std::cout << "kept as " << path << ": say in its first line what was wrong\n";
   return 1;
+}
+
+RunFiles FilesFor(const Options& options, const Scenario& scenario) {
+  RunFiles files = options.files;
+  if (options.out.empty()) return files;
+  std::filesystem::create_directories(options.out);
+  const std::string base = options.out + "/seed-" + std::to_string(scenario.seed);
+  if (files.trace.empty()) files.trace = base + ".txt";
+  if (files.capture.empty()) files.capture = base + ".pcapng";
+  return files;
 }
 
 int RunOne(const Options& options) {
@@ -113,7 +135,10 @@ int RunOne(const Options& options) {
     std::cout << ToText(scenario);
     return 0;
   }
-  RunOutcome outcome = RunScenario(scenario, options.files);
+  const RunFiles files = FilesFor(options, scenario);
+  RunOutcome outcome = RunScenario(scenario, files);
+  if (!files.trace.empty()) std::cout << "trace: " << files.trace << "\n";
+  if (!files.capture.empty()) std::cout << "capture: " << files.capture << "\n";
   if (outcome.violation.empty()) {
     std::printf("green: %llu steps, %.3f virtual seconds, digest %016llx\n",
                 static_cast<unsigned long long>(outcome.steps), Seconds(outcome.virtual_time),
@@ -122,7 +147,7 @@ int RunOne(const Options& options) {
   }
   if (options.shrink) {
     scenario = MakeSmaller(scenario, options.shrink_runs);
-    outcome = RunScenario(scenario, options.files);
+    outcome = RunScenario(scenario, files);
   }
   std::cout << ToText(scenario) << "FAILED: " << outcome.violation << "\n";
   if (!options.keep.empty()) return Keep(options, scenario, outcome.violation);
@@ -146,9 +171,12 @@ int Main(int argc, char** argv) {
   app.add_option("--failures", options.failures_max, "stop after so many");
   app.add_option("--trace", options.files.trace, "what happened, line by line");
   app.add_option("--pcap", options.files.capture, "the guest's link, for Wireshark (pcapng)");
+  app.add_option("--out", options.out,
+                 "one seed: a folder for both of them (tools/dev: build/sim)");
   app.add_flag("--print", options.print, "show the scenario, do not run it");
   app.add_flag("--shrink", options.shrink, "make a failing scenario smaller");
-  app.add_option("--shrink-runs", options.shrink_runs, "at most so many runs for that");
+  app.add_option("--shrink-runs", options.shrink_runs,
+                 "at most so many runs for that; after --runs, too; 0: not");
   app.add_option("--keep", options.keep, "write it to tests/simulation/kept/NAME.scenario");
   CLI11_PARSE(app, argc, argv);
   return options.runs > 0 ? RunMany(options) : RunOne(options);
