@@ -30,7 +30,7 @@ class Strays final {
   [[nodiscard]] GuestSegment OfNoFlow();
   [[nodiscard]] std::vector<uint8_t> Garbage();
 
-  const Config& config_;
+  const Config config_;
   const MacPair macs_;
   Dice dice_;
   std::vector<GuestSegment> live_;  // the last one of each flow
