@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -166,7 +165,8 @@ size_t ImpairedLink::Receive(Time now, std::span<FrameToHost> frames) {
     const ImpairQueue::Frame* due = to_host_.Due(now);
     if (due == nullptr) break;
     FrameToHost& frame = frames[count];
-    std::memcpy(frame.room.data(), due->bytes.data(), due->bytes.size());
+    // Not memcpy: an empty frame has no bytes to point to.
+    std::copy(due->bytes.begin(), due->bytes.end(), frame.room.begin());
     frame.length = static_cast<uint32_t>(due->bytes.size());
     frame.offload = due->offload;
     to_host_.Pop();

@@ -130,6 +130,15 @@ TEST(ImpairTest, WithoutImpairmentsFramesPassAtOnceAndUnchanged) {
   EXPECT_EQ(world.link->deadline(), kNever);
 }
 
+TEST(ImpairTest, AnEmptyFrameIsAFrame) {
+  World world({});
+  world.guest->PushToHost({});
+  std::vector<uint8_t> room(kFrameBytesMax);
+  FrameToHost frame{.room = room, .length = 1};
+  EXPECT_EQ(world.link->Receive(Time{}, {&frame, 1}), 1U);
+  EXPECT_EQ(frame.length, 0U);
+}
+
 TEST(ImpairTest, DelayHoldsFramesToHostUntilTheDeadline) {
   World world({.to_host = {.delay = milliseconds(10)}, .to_guest = {}});
   world.guest->PushToHost(Numbered(1));
