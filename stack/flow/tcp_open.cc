@@ -298,7 +298,12 @@ void TcpFlows::AnswerTimeWait(const Packet& packet, const TcpTuple& tuple,
   const bool occupies = !packet.payload.empty() || (packet.tcp.flags & (kTcpSyn | kTcpFin)) != 0;
   // A keepalive, for one, is owed an answer.
   const bool in_window = packet.tcp.sequence - state.receive_next <= 0xffff;
-  if ((packet.tcp.flags & kTcpRst) != 0 || (!occupies && in_window)) {
+  const bool reset = (packet.tcp.flags & kTcpRst) != 0;
+  if (reset || (!occupies && in_window)) {
+    // With the exact number it is a guest that was told of the old connection when it
+    // began a new one: its next SYN is welcome, whatever its number. As in Linux; the
+    // old duplicates that RFC 1337 fears do not live on a link of one hop.
+    if (reset && packet.tcp.sequence == state.receive_next) time_wait_.Remove(tuple);
     counters_.Drop(DropCause::kTimeWait);
     return;
   }

@@ -171,6 +171,10 @@ void FlowAudit::AuditSums(const Sums& sums) {
   Require(relay_.blocks().bytes_out() <=
               config.buffer_bytes_max + uint64_t{sums.in_use} * kSmallBlockBytes,
           "more of the host's bytes are held than allowed");
+  uint64_t slots = 0;
+  for (const GuestBuffer* slot : inside_.slots_) slots += slot->capacity;
+  Require(flows_.buffers_.bytes_out() >= slots + sums.held_to_host,
+          "buffers of the guest's bytes were given back more than once");
   Require(host_.open_sockets() <= sums.in_use, "more host sockets than flows");
 }
 

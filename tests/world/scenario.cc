@@ -59,6 +59,8 @@ void DrawLink(Dice& dice, Scenario& world) {
 void DrawWorld(Dice& dice, Scenario& world) {
   world.form = dice.From(0, 1);
   if (dice.PerMille(500)) world.mid_pass = dice.From(1, 500);
+  if (dice.PerMille(200)) world.relay_lag = dice.From(500, 995);
+  if (dice.PerMille(200)) world.stack_lag = dice.From(500, 995);
   DrawLink(dice, world);
   if (dice.PerMille(250)) world.refuse = dice.From(1, 500);
   if (dice.PerMille(250)) world.buffer_kib = dice.OneOf<int64_t>({1024, 2048, 8192});

@@ -23,6 +23,8 @@ namespace penstock::world {
 #define PENSTOCK_WORLD_FIELDS(X)                                                              \
   X(form, 0, 1, "0: one thread, 1: a relay thread")                                           \
   X(mid_pass, 0, 1000, "per mille: the relay runs in the middle of a pass, at a link's call") \
+  X(relay_lag, 0, 1000, "per mille: the relay's turn goes to somebody else")                  \
+  X(stack_lag, 0, 1000, "per mille: a pass that is due has to wait")                          \
   X(mtu, 1500, 65520, "bytes")                                                                \
   X(offload, 0, 1, "1: super-segments and partial checksums on the link, both ways")          \
   X(buffer_kib, 262144, 262144, "Config::buffer_bytes_max")                                   \

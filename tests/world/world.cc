@@ -157,7 +157,11 @@ bool World::Step() {
   if (!guest_paused_ && !to_guest_.empty()) possible[count++] = kFrame;
   if (!guest_paused_ && guest_->deadline() <= now) possible[count++] = kTimers;
   if (timeline_.next() <= now) possible[count++] = kEvent;
-  const uint64_t choice = dice_.Below(count + 1);
+  uint64_t choice = dice_.Below(count + 1);
+  const int64_t lag = choice == count             ? scenario_.relay_lag
+                      : possible[choice] == kPass ? scenario_.stack_lag
+                                                  : 0;
+  if (lag > 0 && dice_.PerMille(lag)) choice = dice_.Below(count + 1);
   if (choice == count) {
     // The relay's turn; if it has nothing to do, any other's.
     if (stack_->RunRelay()) return true;
@@ -195,20 +199,23 @@ bool World::Over() const {
                      [](const auto& flow) { return flow->GuestOver() && flow->HostOver(); });
 }
 
+bool World::Good() const {
+  const bool answered = std::all_of(
+      scenario_.flows.begin(), scenario_.flows.end(),
+      [](const FlowScript& flow) { return flow.answer < 2 && flow.answer_ms < 30'000; });
+  return !Lossy(scenario_) && scenario_.reorder == 0 && scenario_.duplicate == 0 &&
+         scenario_.strays == 0 && answered && scenario_.pause_ms == 0 && scenario_.flow_max > 100 &&
+         scenario_.half_open_max > 100;
+}
+
 Duration World::Limit() const {
   const Duration round_trip =
       2 * std::chrono::microseconds(scenario_.delay_us + scenario_.jitter_us) + milliseconds(10);
   const int64_t window = std::min<int64_t>(scenario_.guest_window_kib << 10, 4096);
   Duration longest = milliseconds(scenario_.pause_at_ms + scenario_.pause_ms);
-  bool answered = true;
   for (const auto& flow : flows_) longest = std::max(longest, flow->Estimate(round_trip, window));
-  for (const FlowScript& flow : scenario_.flows)
-    answered &= flow.answer < 2 && flow.answer_ms < 30'000;
   longest = 2 * longest + milliseconds(scenario_.pause_ms) + kGrace;
-  const bool good = !Lossy(scenario_) && scenario_.reorder == 0 && scenario_.duplicate == 0 &&
-                    scenario_.strays == 0 && answered && scenario_.pause_ms == 0 &&
-                    scenario_.flow_max > 100 && scenario_.half_open_max > 100;
-  return good ? longest : 10 * longest + kBadLinkGrace;
+  return Good() ? longest : 10 * longest + kBadLinkGrace;
 }
 
 void World::Check(const std::string& wrong) {
@@ -258,7 +265,8 @@ void World::CutShort() {
 
 LinkFacts World::Facts() const {
   const CounterSnapshot counters = stack_->stack().Snapshot();
-  return {.lossy = Lossy(scenario_),
+  return {.good = Good(),
+          .lossy = Lossy(scenario_),
           .reorders = scenario_.reorder > 0,
           .limited = counters.drops_of(DropCause::kHalfOpenLimit) +
                          counters.drops_of(DropCause::kHalfOpenDestinationLimit) +

@@ -61,6 +61,8 @@ class World final {
   void Check(const std::string& wrong);
   [[nodiscard]] Time NextEvent() const;
   [[nodiscard]] bool Over() const;
+  // Nothing in this scenario excuses that something takes long.
+  [[nodiscard]] bool Good() const;
   // Virtual time that this scenario may take.
   [[nodiscard]] Duration Limit() const;
   void Loop();

@@ -14,6 +14,8 @@ using std::chrono::milliseconds;
 
 // How long an application waits for a connection.
 constexpr Duration kPatience = std::chrono::seconds(300);
+// Beyond the host's answer: the guest may have to repeat its SYN for want of a neighbour.
+constexpr Duration kConnectsWithin = std::chrono::seconds(10);
 // What waits unread in the relay's socket at most.
 constexpr size_t kUnreadMax = 64 << 10;
 
@@ -140,7 +142,9 @@ void WorldFlow::Connect() {
     timeline_.In(milliseconds(100), [this] { Connect(); });
     return;
   }
-  note_(absl::StrCat("flow ", index_, "'s guest: connects from port ", connection_->source_port()));
+  connects_at_ = timeline_.now();
+  source_port_ = connection_->source_port();
+  note_(absl::StrCat("flow ", index_, "'s guest: connects from port ", source_port_));
   guest_port_ = std::make_unique<GuestPort>(*connection_);
   timeline_.In(kPatience, [this, connection = connection_] {
     if (connection->connected() || connection->error() != 0) return;
@@ -212,6 +216,7 @@ bool WorldFlow::HostOver() const {
 
 void WorldFlow::Turn(bool guest_runs) {
   if (connection_ != nullptr && guest_runs) {
+    if (!connection_->connected()) connected_at_ = timeline_.now();
     uint64_t host_sent = 0;
     for (const HostEnd& end : ends_) host_sent = std::max(host_sent, end.talker->sent());
     guest_talker_->Turn(timeline_.now(), *guest_port_, host_sent);
@@ -279,6 +284,10 @@ std::string WorldFlow::Verify(const LinkFacts& facts) const {
     return excused ? "" : "an answered dial did not connect";
   }
   if (facts.handshakes_given_up && error == ECONNRESET) return "";
+  if (facts.good &&
+      connected_at_ - connects_at_ > milliseconds(script_.answer_ms) + kConnectsWithin) {
+    return "nothing disturbed, and it took long to connect";
+  }
   if (!host_broke && !guest_talker_->reset() && !guest_talker_->left()) return VerifyWhole(facts);
   if (guest_talker_->reset() && !host_broke && !host_saw_reset) {
     return "the guest's reset did not reach the host";

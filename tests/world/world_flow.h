@@ -24,6 +24,7 @@ inline constexpr uint16_t kFirstPort = 1000;
 
 // What a flow's end may have to be excused with.
 struct LinkFacts {
+  bool good = false;   // nothing disturbs: everything must be quick
   bool lossy = false;  // frames may be lost
   bool reorders = false;
   bool limited = false;  // the stack refused SYNs because of a limit
@@ -89,6 +90,7 @@ class WorldFlow final {
   std::unique_ptr<Port> guest_port_;
   std::unique_ptr<Talker> guest_talker_;
   std::vector<HostEnd> ends_;
+  Time connects_at_{}, connected_at_{};
   bool started_ = false;
   bool gave_up_ = false;
   bool told_error_ = false;
