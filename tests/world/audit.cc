@@ -208,8 +208,11 @@ void FlowAudit::AsleepFlow(const Flow& flow) {
   Require(flow.pipe.taken.empty(), flow, "taken bytes wait, and the stack sleeps");
   Require(flow.pipe.returned.empty(), flow, "returned blocks wait, and the relay sleeps");
   if (flow.state == FlowState::kOpen) {
-    Require(flow.pending_head == nullptr, flow, "the guest's bytes wait for nobody");
-    Require(!flow.pcb.guest_fin || flow.fin_to_relay, flow, "the guest's FIN was not passed on");
+    // Behind bytes that the host does not take, places in the pipe are of no use.
+    Require(flow.pending_head == nullptr || flow.bytes_at_relay > 0, flow,
+            "the guest's bytes wait for nobody");
+    Require(!flow.pcb.guest_fin || flow.fin_to_relay || flow.pending_head != nullptr, flow,
+            "the guest's FIN was not passed on");
   }
   if (flow.state == FlowState::kOpen && flow.pcb.alive() && !flows_.batch_.link_full()) {
     const uint32_t rest =

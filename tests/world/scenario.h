@@ -76,7 +76,7 @@ namespace penstock::world {
   X(short_read, 0, 65536, "bytes that one read of the relay's gets; 0: all")            \
   X(interrupt_every, 0, 1000, "every so manieth system call is interrupted; 0: none")   \
   X(again, 0, 100, "rounds that follow, from the same port to the same port")           \
-  X(again_ms, 0, 1000000, "between the end of one and the next")
+  X(again_ms, 0, 1000000, "between two rounds, beyond a second")
 
 struct FlowScript {
 #define PENSTOCK_X(field, simplest, largest, help) int64_t field = simplest;

@@ -36,9 +36,7 @@ GuestSegment Strays::IntoLiveFlow() {
   GuestSegment segment = live_[dice_.Below(live_.size())];
   const uint64_t kind = dice_.Below(6);
   const int64_t distance = dice_.From(kFar, kFarthest);
-  // A newer SYN would begin the flow anew if it rests in TIME_WAIT (RFC 6191).
-  const bool older = kind == 3 || dice_.From(0, 1) == 1;
-  segment.sequence += static_cast<uint32_t>(older ? -distance : distance);
+  segment.sequence += static_cast<uint32_t>(dice_.From(0, 1) == 1 ? -distance : distance);
   switch (kind) {
     case 0:
       segment.flags = kTcpRst;
@@ -49,9 +47,7 @@ GuestSegment Strays::IntoLiveFlow() {
     case 2:
       segment.flags = kTcpFin | kTcpAck;
       break;
-    case 3:
-      segment.flags = kTcpSyn;
-      segment.acknowledgement = 0;
+    default:  // a bare ACK. No SYN: where the flow is over it would rightly begin another
       break;
     case 4:
       segment.payload = std::string(dice_.Below(200) + 1, 'x');

@@ -16,6 +16,9 @@ using std::chrono::milliseconds;
 constexpr Duration kPatience = std::chrono::seconds(300);
 // Beyond the host's answer: the guest may have to repeat its SYN for want of a neighbour.
 constexpr Duration kConnectsWithin = std::chrono::seconds(10);
+// Beyond what the link takes: segments of one connection must not meet the next one on
+// its ports. TCP cannot tell them apart after a reset, when nothing rests in TIME_WAIT.
+constexpr Duration kSegmentLifetime = std::chrono::seconds(1);
 // What waits unread in the relay's socket at most.
 constexpr size_t kUnreadMax = 64 << 10;
 
@@ -102,6 +105,8 @@ WorldFlow::WorldFlow(const Scenario& scenario, size_t index, Timeline& timeline,
       guest_(guest),
       note_(std::move(note)),
       dial_timeout_(Config{}.dial_timeout),
+      again_after_(milliseconds(script_.again_ms) + kSegmentLifetime +
+                   4 * std::chrono::microseconds(scenario.delay_us + scenario.jitter_us)),
       destination_{.address = script_.ipv6 != 0 ? *IpAddress::Parse("2001:db8::80")
                                                 : IpAddress::V4(192, 0, 2, 80),
                    .port = static_cast<uint16_t>(kFirstPort + index)},
@@ -129,7 +134,7 @@ std::string WorldFlow::NextRound(const LinkFacts& facts) {
   ++round_;
   note_(absl::StrCat("flow ", index_, ": begins again"));
   BeginRound();
-  timeline_.In(milliseconds(script_.again_ms), [this] { Connect(); });
+  timeline_.In(again_after_, [this] { Connect(); });
   return wrong;
 }
 
@@ -331,7 +336,7 @@ Duration WorldFlow::Estimate(Duration round_trip, int64_t window_bytes) const {
       milliseconds(script_.guest_stall_ms + script_.host_stall_ms);
   // What the guest's own TIME_WAIT takes before a port can be used again comes to it.
   return (total + windows * (round_trip + milliseconds(1))) * (script_.again + 1) +
-         script_.again * (milliseconds(script_.again_ms) + std::chrono::seconds(65));
+         script_.again * (again_after_ + std::chrono::seconds(65));
 }
 
 }  // namespace penstock::world

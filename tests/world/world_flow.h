@@ -81,6 +81,7 @@ class WorldFlow final {
   GuestTcp& guest_;
   const std::function<void(const std::string&)> note_;
   const Duration dial_timeout_;
+  const Duration again_after_;
   Endpoint destination_;
   uint64_t stream_key_;
   int64_t round_ = 0;
