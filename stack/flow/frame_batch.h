@@ -35,6 +35,9 @@ class FrameBatch final {
     return Append(frame, {}, {}, {.checksum = ChecksumState::kComplete});
   }
 
+  // A frame of nothing but headers would be taken now.
+  [[nodiscard]] bool HasRoomForHeader() { return MakeRoom(kHeaderBytesMax); }
+
   // Offers everything to the link. True if nothing is left.
   bool Flush();
   [[nodiscard]] bool empty() const { return first_ == end_; }
@@ -50,7 +53,9 @@ class FrameBatch final {
  private:
   static constexpr size_t kFramesMax = 64;
   static constexpr size_t kArenaBytes = 16'384;
-  static_assert(kFramesMax * 128 <= kArenaBytes);
+  // Ethernet, IPv6, and TCP with all its options.
+  static constexpr size_t kHeaderBytesMax = 128;
+  static_assert(kFramesMax * kHeaderBytesMax <= kArenaBytes);
 
   [[nodiscard]] bool MakeRoom(size_t arena_bytes);
   size_t Offer(std::span<const FrameToGuest> frames);

@@ -295,7 +295,9 @@ void TcpFlows::EndIfOver(Flow& flow) {
   if (flow.state == FlowState::kClosing || flow.state == FlowState::kDialing) return;
   if (flow.host_reset && flow.pcb.alive()) {
     // What the host's peer sent before its reset has left as far as the window let
-    // it; the reset follows in order.
+    // it; the reset follows in order. It is said once, so the link has to take it: if
+    // it is full, the flow is served again when it is not.
+    if (!batch_.HasRoomForHeader()) return;
     engine_.Abort(flow.pcb);
     counters_.resets_to_guest.Add(1);
     counters_.flows_reset_by_host.Add(1);

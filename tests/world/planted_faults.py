@@ -18,7 +18,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 FOLDERS = ("relay", "stack", "tests", "third_party", "tools", "bench", "CMakeLists.txt",
            "CMakePresets.json", "README.md")
 
-# name, file, what stands there (once), what is planted, what it does
+# name, file, what stands there (once), what is planted, what it does; where several
+# places change, both are tuples
 FAULTS = (
     ("lost wake", "relay/relay.cc",
      "  MarkReady(pipe.ready_for_stack, to_stack_, pipe);\n  stack_doorbell_.RingIfArmed();",
@@ -54,9 +55,10 @@ FAULTS = (
      "    buffer->pool->Give(buffer);\n    buffer->pool->Give(buffer);\n  }\n  flow.pending_tail",
      "bytes that wait when their flow is reset are given back twice"),
     ("stale TIME_WAIT", "stack/flow/tcp_open.cc",
-     "if (!is_syn || !SequenceBefore(state->receive_next - 1, packet.tcp.sequence)) {",
-     "if (!is_syn || SequenceBefore(state->receive_next - 1, packet.tcp.sequence)) {",
-     "a tuple that rests is not given to a newer SYN"),
+     ("if (!is_syn || !SequenceBefore(state->receive_next - 1, packet.tcp.sequence)) {",
+      "    if (reset && packet.tcp.sequence == state.receive_next) time_wait_.Remove(tuple);\n"),
+     ("if (true) {", ""),
+     "a tuple that rests is given to nobody"),
     ("unordered close", "stack/flow/tcp_flows.cc",
      "      if (flow.pending_head != nullptr || !flow.fin_to_relay) {",
      "      if (!flow.pcb.guest_fin) {",
@@ -133,9 +135,13 @@ def main():
             continue
         target = os.path.join(copy, path)
         text = read(target)
-        if text.count(old) != 1:
-            sys.exit(f"planted_faults.py: {name}: {path} holds {text.count(old)} times: {old}")
-        write(target, text.replace(old, new))
+        planted = text
+        for one_old, one_new in zip(*((old, new) if isinstance(old, tuple) else ((old,), (new,)))):
+            if planted.count(one_old) != 1:
+                sys.exit(f"planted_faults.py: {name}: {path} holds "
+                         f"{planted.count(one_old)} times: {one_old}")
+            planted = planted.replace(one_old, one_new)
+        write(target, planted)
         build(copy)
         found = first_failure(copy, options.seeds)
         write(target, text)

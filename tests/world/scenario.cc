@@ -33,8 +33,14 @@ const std::vector<FlowField>& FlowFields() {
 
 namespace {
 
-// Small numbers often, large ones seldom: evenly by magnitude.
+// Where sizes meet sizes of the stack and the relay: the first read, blocks, segments,
+// windows.
+constexpr int64_t kEdges[] = {1,     2,     127,    128,    129,    1'023,  1'024,  1'025,
+                              1'460, 4'096, 65'480, 65'495, 65'496, 65'535, 65'536, 131'072};
+
+// Small numbers often, large ones seldom: evenly by magnitude; one in five at an edge.
 int64_t Magnitude(Dice& dice, int64_t largest) {
+  if (dice.PerMille(200)) return std::min(largest, dice.OneOf(kEdges) + dice.From(0, 1) * 128);
   int bits = 0;
   while ((int64_t{1} << bits) < largest) ++bits;
   return std::min<int64_t>(largest, dice.From(0, int64_t{1} << dice.From(0, bits)));

@@ -157,17 +157,22 @@ bool World::Step() {
   if (!guest_paused_ && !to_guest_.empty()) possible[count++] = kFrame;
   if (!guest_paused_ && guest_->deadline() <= now) possible[count++] = kTimers;
   if (timeline_.next() <= now) possible[count++] = kEvent;
+  // The relay comes last. Who lags lets another go first, if there is one.
   uint64_t choice = dice_.Below(count + 1);
-  const int64_t lag = choice == count             ? scenario_.relay_lag
-                      : possible[choice] == kPass ? scenario_.stack_lag
-                                                  : 0;
-  if (lag > 0 && dice_.PerMille(lag)) choice = dice_.Below(count + 1);
+  if (choice == count && count > 0 && dice_.PerMille(scenario_.relay_lag)) {
+    choice = dice_.Below(count);
+  }
+  if (choice < count && possible[choice] == kPass && count > 1 &&
+      dice_.PerMille(scenario_.stack_lag)) {
+    choice = 1 + dice_.Below(count - 1);  // a pass is the first of them
+  }
   if (choice == count) {
-    // The relay's turn; if it has nothing to do, any other's.
+    // If the relay has nothing to do, any other.
     if (stack_->RunRelay()) return true;
     if (count == 0) return false;
+    choice = dice_.Below(count);
   }
-  switch (possible[choice == count ? dice_.Below(count) : choice]) {
+  switch (possible[choice]) {
     case kPass:
       stack_->RunPass(now);
       return true;
