@@ -272,7 +272,7 @@ LinkFacts World::Facts() const {
   const CounterSnapshot counters = stack_->stack().Snapshot();
   return {.good = Good(),
           .lossy = Lossy(scenario_),
-          .reorders = scenario_.reorder > 0,
+          .reorders = scenario_.reorder > 0 || scenario_.refuse > 0,
           .limited = counters.drops_of(DropCause::kHalfOpenLimit) +
                          counters.drops_of(DropCause::kHalfOpenDestinationLimit) +
                          counters.drops_of(DropCause::kFlowLimit) >

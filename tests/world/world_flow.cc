@@ -284,7 +284,7 @@ std::string WorldFlow::Verify(const LinkFacts& facts) const {
     return "";
   }
   if (!connection_->connected()) {
-    // A reset may overtake the SYN-ACK.
+    // A reset may overtake the SYN-ACK, or one that the link refused.
     const bool excused = facts.limited || facts.lossy || (facts.reorders && host_broke);
     return excused ? "" : "an answered dial did not connect";
   }

@@ -24,10 +24,10 @@ inline constexpr uint16_t kFirstPort = 1000;
 
 // What a flow's end may have to be excused with.
 struct LinkFacts {
-  bool good = false;   // nothing disturbs: everything must be quick
-  bool lossy = false;  // frames may be lost
-  bool reorders = false;
-  bool limited = false;  // the stack refused SYNs because of a limit
+  bool good = false;      // nothing disturbs: everything must be quick
+  bool lossy = false;     // frames may be lost
+  bool reorders = false;  // or keeps frames back
+  bool limited = false;   // the stack refused SYNs because of a limit
   // The guest was paused, or its frames were lost, for longer than a handshake may take.
   bool handshakes_given_up = false;
 };
