@@ -190,8 +190,7 @@ absl::StatusOr<std::unique_ptr<AsioDriver>> AsioDriver::Create(asio::io_context&
     impl = std::make_shared<Impl>(io);
   } catch (const std::exception& error) {
     // Asio throws where it finds no descriptors for its reactor.
-    return absl::ResourceExhaustedError(
-        absl::StrCat("cannot use the io_context: ", error.what()));
+    return absl::ResourceExhaustedError(absl::StrCat("cannot use the io_context: ", error.what()));
   }
   if (absl::Status status = impl->Open(std::move(config), std::move(link)); !status.ok()) {
     return status;

@@ -57,7 +57,7 @@ class Stack::Impl {
   [[nodiscard]] std::vector<FlowInfo> Flows() const { return flows_->Flows(); }
 
  private:
-  friend class FlowAudit;  // tests/world
+  friend class FlowAudit;                       // tests/world
   static constexpr size_t kReceiveFrames = 32;  // of one Receive
   static constexpr size_t kFramesPerPass = 128;
   static constexpr size_t kFlowsPerPass = 1'024;
