@@ -55,7 +55,9 @@ TEST_P(LinkOptions, TransfersAreExact) {
     TransferBothWays(sandbox, family);
   }
   Stats stats = sandbox.ReadStats();
-  EXPECT_EQ(stats["retransmits_by_timer"], 0u);
+  // A guest that a busy machine does not run for 300 ms costs one; a transfer that lived
+  // on timers would have hundreds.
+  EXPECT_LT(stats["retransmits_by_timer"], 10u);
   EXPECT_GE(stats["payload_bytes_to_guest"], 16 * kMiB);
 }
 

@@ -87,7 +87,8 @@ TEST_P(ManyConnections, EveryByteArrives) {
   if (!via_penstock()) return;
   Stats stats = sandbox_.ReadStats();
   EXPECT_EQ(stats["flows_established"], uint64_t{kConnections});
-  EXPECT_EQ(stats["retransmits_by_timer"], 0u) << "the link loses nothing";
+  // The link loses nothing; but a busy machine may leave a guest waiting for 300 ms.
+  EXPECT_LT(stats["retransmits_by_timer"], 10u);
 }
 
 struct ImpairedCase {
