@@ -17,21 +17,19 @@ bool FrameBatch::Append(std::span<const uint8_t> header, std::span<const uint8_t
                         std::span<const iovec> payload, const Offload& offload) {
   PENSTOCK_CHECK(payload.size() + 2 <= kFramePartsMax);
   const size_t copied_bytes = header.size() + copied.size();
-  // Too large to keep a copy of: behind what waits, now or never.
-  const bool at_once = copied_bytes > kArenaBytes;
-  if (at_once ? !Flush() : !MakeRoom(copied_bytes)) return false;
+  const bool spills = copied_bytes > kArenaBytes;
+  if (!MakeRoom(spills ? 0 : copied_bytes)) return false;
   auto& parts = parts_[end_];
   size_t count = 0;
-  if (at_once) {
-    parts[count++] = {const_cast<uint8_t*>(header.data()), header.size()};
-    parts[count++] = {const_cast<uint8_t*>(copied.data()), copied.size()};
+  uint8_t* copy = arena_.get() + arena_used_;
+  if (spills) {
+    copy = spilled_.emplace_back(copied_bytes).data();
   } else {
-    uint8_t* copy = arena_.get() + arena_used_;
     arena_used_ += copied_bytes;
-    std::memcpy(copy, header.data(), header.size());
-    if (!copied.empty()) std::memcpy(copy + header.size(), copied.data(), copied.size());
-    parts[count++] = {copy, copied_bytes};
   }
+  std::memcpy(copy, header.data(), header.size());
+  if (!copied.empty()) std::memcpy(copy + header.size(), copied.data(), copied.size());
+  parts[count++] = {copy, copied_bytes};
   size_t length = copied_bytes;
   for (const iovec& part : payload) {
     parts[count++] = part;
@@ -39,7 +37,6 @@ bool FrameBatch::Append(std::span<const uint8_t> header, std::span<const uint8_t
   }
   frames_[end_] = {
       .parts = {parts.data(), count}, .length = static_cast<uint32_t>(length), .offload = offload};
-  if (at_once) return Offer({&frames_[end_], 1}) == 1;
   ++end_;
   return true;
 }
@@ -48,6 +45,7 @@ bool FrameBatch::Flush() {
   if (first_ < end_) first_ += Offer({&frames_[first_], end_ - first_});
   if (first_ < end_) return false;
   first_ = end_ = arena_used_ = 0;
+  spilled_.clear();
   if (std::exchange(link_full_, false)) reopened_ = true;
   return true;
 }

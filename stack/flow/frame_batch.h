@@ -13,6 +13,7 @@
 #include <memory>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "relay/time.h"
 #include "stack/counters.h"
@@ -70,6 +71,8 @@ class FrameBatch final {
   uint64_t refusals_ = 0;
   std::array<FrameToGuest, kFramesMax> frames_;
   std::array<std::array<iovec, kFramePartsMax>, kFramesMax> parts_;
+  // Copies that do not fit the arena: the rest of a super-segment that was split.
+  std::vector<std::vector<uint8_t>> spilled_;
   std::unique_ptr<uint8_t[]> arena_ = std::make_unique<uint8_t[]>(kArenaBytes);
 };
 

@@ -49,6 +49,7 @@ int64_t Magnitude(Dice& dice, int64_t largest) {
 void DrawLink(Dice& dice, Scenario& world) {
   world.mtu = dice.OneOf<int64_t>({1280, 1500, 1500, 1500, 4000, 9000, 65520});
   world.offload = dice.From(0, 1);
+  if (dice.PerMille(100)) world.path_mtu = dice.From(1280, world.mtu);
   if (dice.PerMille(400)) world.delay_us = Magnitude(dice, 100'000);
   if (dice.PerMille(200)) world.jitter_us = Magnitude(dice, 50'000);
   // One run in three has a good link: everything must then be quick.

@@ -26,6 +26,7 @@ namespace penstock::world {
   X(relay_lag, 0, 1000, "per mille: the relay's turn goes to somebody else")                  \
   X(stack_lag, 0, 1000, "per mille: a pass that is due has to wait")                          \
   X(mtu, 1500, 65520, "bytes")                                                                \
+  X(path_mtu, 0, 65520, "larger packets to the guest come back as 'too big'; 0: none do")     \
   X(offload, 0, 1, "1: super-segments and partial checksums on the link, both ways")          \
   X(buffer_kib, 262144, 262144, "Config::buffer_bytes_max")                                   \
   X(flow_max, 16384, 16384, "Config::flow_count_max")                                         \

@@ -146,6 +146,26 @@ class WorldLink::GuestEnd final : public Link {
   [[nodiscard]] uint64_t segments_lost() const { return segments_lost_; }
 
  private:
+  // A router between here and the guest's application: what does not fit is dropped, and
+  // its sender told.
+  bool TooBigForPath(const std::vector<uint8_t>& wire) {
+    if (scenario_.path_mtu == 0) return false;
+    if (wire.size() - kEthernetHeaderBytes <= static_cast<size_t>(scenario_.path_mtu)) return false;
+    std::optional<GuestSegment> segment;
+    try {
+      segment = DecodeFrame(wire, {});
+    } catch (const ScriptError&) {
+      return false;  // corrupted on the way
+    }
+    if (!segment) return false;
+    const MacPair macs = MacsOf(wire);
+    const EncodedFrame report =
+        EncodeTooBig({.source = macs.destination, .destination = macs.source},
+                     {.original = *segment, .mtu = static_cast<uint32_t>(scenario_.path_mtu)});
+    to_host_.push_back({.bytes = report.bytes, .offload = report.offload});
+    return true;
+  }
+
   void Take(const FrameToGuest& frame) {
     WireFrame whole{.bytes = {}, .offload = frame.offload};
     for (const iovec& part : frame.parts) {
@@ -154,6 +174,7 @@ class WorldLink::GuestEnd final : public Link {
     }
     if (outer_.on_frame) outer_.on_frame("to guest", whole);
     for (const std::vector<uint8_t>& wire : ToWire(whole)) {
+      if (TooBigForPath(wire)) continue;
       if (outer_.Bad(now_) && dice_.PerMille(scenario_.segment_drop)) {
         ++segments_lost_;
       } else if (outer_.deliver) {

@@ -73,9 +73,8 @@ TEST_F(FrameBatchTest, CopiesBetweenHeaderAndPayload) {
   large.assign(large.size(), '?');
   payload = "PAYLOAD";
   EXPECT_TRUE(batch_.Flush());
-  // The second was too large to keep and left at once, behind the first.
   EXPECT_EQ(Arrived(),
-            (Frames{"header own payload", "large " + std::string(40'000, 'x') + "payload"}));
+            (Frames{"header own PAYLOAD", "large " + std::string(40'000, 'x') + "PAYLOAD"}));
 }
 
 TEST_F(FrameBatchTest, PassesOffloadsOn) {
@@ -157,26 +156,27 @@ TEST_F(FrameBatchTest, FlushesWhenItsMemoryIsFull) {
   EXPECT_EQ(Arrived(), Frames{a});
 }
 
-// A copy larger than the batch's memory goes at once, behind what waits, or not at all.
-TEST_F(FrameBatchTest, LargeCopiesGoAtOnceOrNotAtAll) {
-  const std::string large(kFrameBytesMax, 'L');
-  ASSERT_TRUE(Append("before"));
-  EXPECT_TRUE(batch_.AppendCopy(View(large)));
-  EXPECT_EQ(Arrived(), (Frames{"before", large}));
-
+// A copy larger than the batch's memory waits as any other: a full link must neither lose
+// it nor be asked for ever.
+TEST_F(FrameBatchTest, LargeCopiesWaitForAFullLink) {
+  std::string large(kFrameBytesMax, 'L');
   link_.SetRoom(1);
   ASSERT_TRUE(Append("before"));
-  EXPECT_FALSE(batch_.AppendCopy(View(large)));
+  ASSERT_TRUE(batch_.AppendCopy(View(large)));
+  ASSERT_TRUE(batch_.AppendCopy(View(large)));
+  const std::string kept = large;
+  large.assign(large.size(), '?');
+  EXPECT_FALSE(batch_.Flush());
   EXPECT_TRUE(batch_.link_full());
-  EXPECT_TRUE(batch_.empty());
+  EXPECT_FALSE(batch_.empty());
+  EXPECT_FALSE(batch_.TakeReopened());
   EXPECT_EQ(Arrived(), Frames{"before"});
 
-  ASSERT_TRUE(Append("waiting"));
-  EXPECT_FALSE(batch_.AppendCopy(View(large)));
-  EXPECT_FALSE(batch_.empty());
   link_.SetRoom(MemoryLink::kUnlimited);
   EXPECT_TRUE(batch_.Flush());
-  EXPECT_EQ(Arrived(), Frames{"waiting"});
+  EXPECT_TRUE(batch_.TakeReopened());
+  EXPECT_FALSE(batch_.TakeReopened());
+  EXPECT_EQ(Arrived(), (Frames{kept, kept}));
 }
 
 TEST_F(FrameBatchTest, CountsWhatTheLinkTook) {
