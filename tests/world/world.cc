@@ -304,6 +304,13 @@ void World::AtEnd() {
     }
   }
   Check(stack_->AuditEnd());
+  // No progress of healthy traffic depends on a timer. (The guest delays its ACKs by up
+  // to 250 ms, and the shortest timeout is 300 ms.)
+  const bool prompt = Good() && scenario_.refuse == 0 && scenario_.path_mtu == 0 &&
+                      scenario_.delay_us + scenario_.jitter_us <= 10'000;
+  if (prompt && result_.counters.retransmits_by_timer > 0) {
+    Fail("nothing was lost or late, and a timer sent it again");
+  }
 }
 
 void World::Fail(const std::string& what) {
