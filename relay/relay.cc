@@ -4,6 +4,13 @@
 
 namespace penstock {
 
+DatagramScratch::DatagramScratch()
+    : memory_(new uint8_t[kBatch * kDatagramBytesMax]) {  // not zeroed, so not touched
+  for (size_t i = 0; i < kBatch; ++i) {
+    slots[i].room = {memory_.get() + i * kDatagramBytesMax, kDatagramBytesMax};
+  }
+}
+
 Relay::Relay(boost::asio::io_context& io, RelayOptions options, Doorbell& stack_doorbell)
     : io_(io),
       options_(std::move(options)),
@@ -20,10 +27,11 @@ void Relay::RunReady() {
     FlowPipe* pipe;
     while (!shut_down_ && to_relay_.Pop(pipe)) Serve(*pipe);
     if (shut_down_) return;
+    ServePipes();
     WakeWaiters();
     doorbell_.Arm();
     // The second look of the doorbell's protocol.
-  } while (!to_relay_.empty() && (doorbell_.Silence(), true));
+  } while ((!to_relay_.empty() || !pipes_to_relay_.empty()) && (doorbell_.Silence(), true));
 }
 
 void Relay::Serve(FlowPipe& pipe) {
@@ -83,8 +91,34 @@ void Relay::Remove(FlowTask& task) {
   tasks_.erase(task.place_);
 }
 
+void Relay::Add(std::shared_ptr<DatagramTask> task) {
+  DatagramTask* added = task.get();
+  added->place_ = datagram_tasks_.insert(datagram_tasks_.end(), std::move(task));
+}
+
+void Relay::Remove(DatagramTask& task) { datagram_tasks_.erase(task.place_); }
+
+void Relay::TellStack(DatagramPipe& pipe) {
+  TellStackLater(pipe);
+  stack_doorbell_.RingIfArmed();
+}
+
+void Relay::TellStackLater(DatagramPipe& pipe) { pipes_to_stack_.Mark(pipe.for_stack, pipe); }
+
+void Relay::ServePipes() {
+  pipes_to_relay_.Serve([](DatagramPipe& pipe) {
+    if (pipe.relay_task != nullptr) pipe.relay_task->Serve();
+  });
+}
+
+DatagramScratch& Relay::scratch() {
+  if (scratch_ == nullptr) scratch_ = std::make_unique<DatagramScratch>();
+  return *scratch_;
+}
+
 void Relay::Shutdown() {
   shut_down_ = true;
+  for (const auto& task : std::exchange(datagram_tasks_, {})) task->Abandon();
   while (!tasks_.empty()) tasks_.front()->Abandon();
 }
 

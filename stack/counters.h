@@ -7,10 +7,11 @@
 #define PENSTOCK_STACK_COUNTERS_H_
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+
+#include "relay/counter.h"
 
 namespace penstock {
 
@@ -141,19 +142,6 @@ struct CounterSnapshot {
     return drops[static_cast<size_t>(cause)];
   }
   [[nodiscard]] uint64_t drops_total() const;
-};
-
-// A counter with one writer; Add is a plain load and store, not a locked one.
-class Counter {
- public:
-  void Add(uint64_t n) noexcept {
-    value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
-  }
-  void Set(uint64_t value) noexcept { value_.store(value, std::memory_order_relaxed); }
-  [[nodiscard]] uint64_t value() const noexcept { return value_.load(std::memory_order_relaxed); }
-
- private:
-  std::atomic<uint64_t> value_{0};
 };
 
 struct Counters {

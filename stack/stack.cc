@@ -172,7 +172,7 @@ bool Stack::Impl::SleepAllowed() {
   doorbell_.Arm();
   const bool quiet = !woken_.load(std::memory_order_seq_cst) &&
                      std::all_of(relays_.begin(), relays_.end(),
-                                 [](Relay* relay) { return relay->to_stack().empty(); });
+                                 [](Relay* relay) { return !relay->HasForStack(); });
   if (!quiet) doorbell_.Silence();
   return quiet;
 }

@@ -78,10 +78,10 @@ void SteppedStack::RunOneThread() {
     pass_posted_ = true;
     deadline_ = inside_->Poll(*stack_, now_);
     relay_->RunReady();
-    if (deadline_ > now_ && relay_->to_stack().empty()) break;
+    if (deadline_ > now_ && !relay_->HasForStack()) break;
   }
   pass_posted_ = false;
-  if (!relay_->to_stack().empty()) woken_ = true;
+  if (relay_->HasForStack()) woken_ = true;
 }
 
 }  // namespace penstock
