@@ -1,6 +1,6 @@
 // Writes the packets that the stack itself says to the guest: ARP and neighbour
-// advertisements, echo replies, ICMP errors, and TCP segments without payload for
-// tuples that have no PCB. Each function writes one whole frame from the Ethernet
+// discovery, echo replies, ICMP errors, and TCP segments without payload for tuples
+// that have no PCB. Each function writes one whole frame from the Ethernet
 // header (or the IP header on an L3 link) with complete checksums into `out` and
 // returns its length; 0 if `out` is too small or nothing must be sent (no ICMP
 // error is ever answered with one, RFC 1122 3.2.2, RFC 4443 2.4).
@@ -8,6 +8,7 @@
 #define PENSTOCK_STACK_WIRE_EMIT_H_
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "relay/endpoint.h"
@@ -25,17 +26,25 @@ struct LinkAddresses {
 // The Ethernet header (nothing on an L3 link); returns its length, 14 or 0.
 size_t EmitEthernet(const LinkAddresses& link, Family family, std::span<uint8_t> out);
 
+// Which part of a datagram a fragment is.
+struct FragmentPosition {
+  uint16_t offset = 0;  // in bytes; a multiple of 8
+  bool more = false;    // this is not the last one
+};
+
 struct IpHeaderFields {
   IpAddress source;
   IpAddress destination;
   uint8_t protocol = 6;  // IANA number
   uint8_t hop_limit = 64;
   uint8_t traffic_class = 0;
-  uint16_t identification = 0;  // IPv4 only
-  bool dont_fragment = true;    // IPv4 only
-  uint32_t payload_bytes = 0;   // behind the IP header
+  uint32_t identification = 0;  // IPv4: the lower 16 bits; IPv6: of fragments only
+  bool dont_fragment = true;    // IPv4 only, and not of fragments
+  uint32_t payload_bytes = 0;   // behind the IP header, and IPv6's fragment header
+  std::optional<FragmentPosition> fragment = std::nullopt;  // unset: the packet is whole
 };
-// Returns 20 or 40. The IPv4 header checksum is complete.
+// Returns 20 or 40; 48 for a fragment of IPv6, whose fragment header it writes, too. The
+// IPv4 header checksum is complete.
 size_t EmitIpHeader(const IpHeaderFields& fields, std::span<uint8_t> out);
 
 // The folded, not complemented sum of the pseudo-header: what stands in the
@@ -53,6 +62,21 @@ size_t EmitArpReply(const LinkAddresses& link, const Packet& request, std::span<
 // The answer to a neighbour solicitation for `target`, to its source.
 size_t EmitNeighbourAdvertisement(const LinkAddresses& link, const Packet& solicitation,
                                   const IpAddress& target, std::span<uint8_t> out);
+
+// The two questions for the link-layer address of the guest. Both return 0 on a link
+// without Ethernet, which has none.
+struct ArpQuestion {
+  IpAddress gateway;  // who asks
+  IpAddress guest;    // who is asked for
+};
+// Broadcast.
+size_t EmitArpRequest(const LinkAddresses& link, const ArpQuestion& question,
+                      std::span<uint8_t> out);
+// To the solicited-node group of `guest`, from the gateway's link-local address: it is
+// on the guest's link whatever prefixes the guest has (RFC 4861 4.3, 7.2.2).
+size_t EmitNeighbourSolicitation(const LinkAddresses& link, const IpAddress& guest,
+                                 std::span<uint8_t> out);
+
 // Echo reply, both families, from the address that was asked.
 size_t EmitEchoReply(const LinkAddresses& link, const Packet& request, std::span<uint8_t> out);
 

@@ -27,7 +27,7 @@ Drop CheckIpv4Options(std::span<uint8_t> options) {
 
 // IPv6 extension headers (IANA "IPv6 Extension Header Types") and the options of
 // two of them.
-constexpr uint8_t kHopByHop = 0, kRouting = 43, kFragmentHeader = 44, kDestinationOptions = 60;
+constexpr uint8_t kHopByHop = 0, kRouting = 43, kDestinationOptions = 60;
 constexpr uint8_t kPad1 = 0, kRouterAlert = 5, kJumboPayload = 0xc2;
 
 // Type, length of the data, data. The two highest bits of a type say what to do
@@ -59,7 +59,7 @@ Drop CheckRouting(std::span<const uint8_t> routing) {
 }
 
 bool IsExtension(uint8_t protocol) {
-  return protocol == kHopByHop || protocol == kRouting || protocol == kFragmentHeader ||
+  return protocol == kHopByHop || protocol == kRouting || protocol == kIpv6FragmentHeader ||
          protocol == kDestinationOptions;
 }
 
@@ -114,7 +114,7 @@ ExtensionWalk WalkExtensions(uint8_t next_header, std::span<const uint8_t> bytes
   ExtensionWalk walk{.protocol = next_header};
   for (int count = 0; IsExtension(walk.protocol); ++count) {
     if (count == kExtensionHeaderCountMax) return {DropCause::kIpv6TooManyExtensions};
-    if (walk.protocol == kFragmentHeader) return {DropCause::kFragment};
+    if (walk.protocol == kIpv6FragmentHeader) return {DropCause::kFragment};
     if (walk.protocol == kHopByHop && count != 0) return {DropCause::kIpv6ExtensionHeader};
     const auto header = Header<8>::At(bytes, walk.header_bytes);
     if (!header) return {DropCause::kIpv6ExtensionHeader};

@@ -209,6 +209,24 @@ TEST_P(EmitFamilyTest, IpHeaderCarriesEveryField) {
   EXPECT_EQ(header.size(), v4() ? 20u : 40u);
 }
 
+TEST_P(EmitFamilyTest, IpHeaderOfAFragment) {
+  const IpHeaderFields fields{.source = Peer(family()),
+                              .destination = Guest(family()),
+                              .protocol = 17,
+                              .identification = 0x89ab'1234,
+                              .payload_bytes = 1000,
+                              .fragment = FragmentPosition{.offset = 0x7d8, .more = true}};
+  const Bytes header = Emitted([&](std::span<uint8_t> out) { return EmitIpHeader(fields, out); });
+  if (v4()) {
+    EXPECT_EQ(Part(header, 0, 10), (Bytes{0x45, 0, 0x03, 0xfc, 0x12, 0x34, 0x20, 0xfb, 64, 17}));
+    EXPECT_EQ(SlowSum(header), 0xffff);
+  } else {
+    ASSERT_EQ(header.size(), 48u);
+    EXPECT_EQ(Part(header, 0, 8), (Bytes{0x60, 0, 0, 0, 0x03, 0xf0, 44, 64}));
+    EXPECT_EQ(Part(header, 40, 8), (Bytes{17, 0, 0x07, 0xd9, 0x89, 0xab, 0x12, 0x34}));
+  }
+}
+
 TEST_P(EmitFamilyTest, IpHeaderRefusesWhatItsLengthFieldCannotSay) {
   Bytes out(40);
   IpHeaderFields fields{.source = Peer(family()), .destination = Guest(family())};
@@ -259,6 +277,46 @@ TEST(EmitTest, ArpReplyNeedsEthernet) {
   const Parsed request = ParseFrame(ArpFrame({}));
   Bytes out(200);
   EXPECT_EQ(EmitArpReply({.ethernet = false}, request.packet(), out), 0u);
+}
+
+TEST(EmitTest, ArpRequest) {
+  const Bytes frame = Emitted([&](std::span<uint8_t> out) {
+    return EmitArpRequest(kLink, {.gateway = kGateway4, .guest = kGuest4}, out);
+  });
+  Bytes expected{0, 1, 8, 0, 6, 4, 0, 1};
+  expected = Concat(expected, kGatewayMac);
+  expected = Concat(expected, kGateway4.wire());
+  expected = Concat(expected, MacAddress{});
+  expected = Concat(expected, kGuest4.wire());
+  EXPECT_EQ(frame, EthernetFrame(expected, {.destination = kBroadcastMac,
+                                            .source = kGatewayMac,
+                                            .ether_type = uint16_t{0x0806}}));
+}
+
+TEST(EmitTest, NeighbourSolicitationAsksTheGroupOfTheAddress) {
+  const IpAddress guest = Address("fd00::1:2:abcd:ef01");
+  const Bytes frame =
+      Emitted([&](std::span<uint8_t> out) { return EmitNeighbourSolicitation(kLink, guest, out); });
+  // Modified EUI-64: ff:fe in the middle of the MAC, its second bit inverted.
+  IpAddress link_local = Address("fe80::ff:fe00:0");
+  link_local.bytes[8] = kGatewayMac[0] ^ 2;
+  std::copy_n(kGatewayMac.begin() + 1, 2, link_local.bytes.begin() + 9);
+  std::copy_n(kGatewayMac.begin() + 3, 3, link_local.bytes.begin() + 13);
+  ExpectSound(frame, link_local, Address("ff02::1:ffcd:ef01"), 58,
+              {0x33, 0x33, 0xff, 0xcd, 0xef, 0x01});
+  EXPECT_EQ(frame[kIpAt + 7], 255) << "hop limit";
+  const auto message = std::span(frame).subspan(kTransport6At);
+  EXPECT_EQ(Part(message, 0, 2), (Bytes{135, 0}));
+  EXPECT_EQ(Get32(message, 4), 0u);
+  EXPECT_EQ(Part(message, 8, 16), Wire(guest));
+  EXPECT_EQ(Part(message, 24, message.size() - 24), Concat({1, 1}, kGatewayMac));
+}
+
+TEST(EmitTest, QuestionsForLinkLayerAddressesNeedEthernet) {
+  Bytes out(200);
+  const LinkAddresses link{.ethernet = false};
+  EXPECT_EQ(EmitArpRequest(link, {.gateway = kGateway4, .guest = kGuest4}, out), 0u);
+  EXPECT_EQ(EmitNeighbourSolicitation(link, kGuest6, out), 0u);
 }
 
 Parsed SolicitationFrom(const char* source) {
