@@ -59,10 +59,14 @@ struct DatagramPath {
   friend bool operator==(const DatagramPath&, const DatagramPath&) = default;
 };
 
-// From or to a peer; `data` is the UDP payload.
+// In front of a datagram's data, for a header that the stack puts before it. A PROXY
+// protocol header takes up to 52 bytes.
+inline constexpr uint32_t kDatagramHeadroomBytes = 64;
+
+// From or to a peer.
 struct Datagram {
   Datagram* next = nullptr;
-  uint8_t* data = nullptr;
+  uint8_t* data = nullptr;  // the UDP payload, behind kDatagramHeadroomBytes
   uint32_t length = 0;
   uint32_t capacity = 0;
   DatagramPath path;

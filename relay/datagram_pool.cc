@@ -27,7 +27,7 @@ size_t DatagramPool::ClassOf(uint32_t length) {
 Datagram* DatagramPool::Take(uint32_t length, uint64_t& pipe_bytes) {
   PENSTOCK_CHECK(length <= kDatagramBytesMax);
   const size_t index = ClassOf(length);
-  const uint64_t cost = sizeof(Datagram) + kCapacities[index];
+  const uint64_t cost = CostOf(kCapacities[index]);
   const uint64_t left = bytes_max_ > bytes_out_ ? bytes_max_ - bytes_out_ : 0;
   if (pipe_bytes + cost > kPipeBytesMax || pipe_bytes + cost > (left + pipe_bytes) / 4) {
     return nullptr;
@@ -41,7 +41,7 @@ Datagram* DatagramPool::Take(uint32_t length, uint64_t& pipe_bytes) {
     void* memory = std::malloc(cost);
     if (memory == nullptr) return nullptr;
     datagram = new (memory) Datagram;
-    datagram->data = static_cast<uint8_t*>(memory) + sizeof(Datagram);
+    datagram->data = static_cast<uint8_t*>(memory) + sizeof(Datagram) + kDatagramHeadroomBytes;
     datagram->capacity = kCapacities[index];
   }
   datagram->next = nullptr;
@@ -53,8 +53,12 @@ Datagram* DatagramPool::Take(uint32_t length, uint64_t& pipe_bytes) {
 
 void DatagramPool::Give(Datagram* datagram, uint64_t& pipe_bytes) {
   PENSTOCK_CHECK(pipe_bytes >= Cost(*datagram));
-  bytes_out_ -= Cost(*datagram);
   pipe_bytes -= Cost(*datagram);
+  Free(datagram);
+}
+
+void DatagramPool::Free(Datagram* datagram) {
+  bytes_out_ -= Cost(*datagram);
   FreeList& list = free_[ClassOf(datagram->capacity)];
   if (list.bytes + datagram->capacity > kFreeBytesMax) {
     std::free(datagram);
@@ -69,6 +73,14 @@ void DatagramPool::GiveAll(Datagram* datagrams, uint64_t& pipe_bytes) {
   while (datagrams != nullptr) {
     Datagram* next = datagrams->next;
     Give(datagrams, pipe_bytes);
+    datagrams = next;
+  }
+}
+
+void DatagramPool::GiveAll(Datagram* datagrams) {
+  while (datagrams != nullptr) {
+    Datagram* next = datagrams->next;
+    Free(datagrams);
     datagrams = next;
   }
 }

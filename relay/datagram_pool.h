@@ -34,14 +34,19 @@ class DatagramPool final {
   void Give(Datagram* datagram, uint64_t& pipe_bytes);
   // A whole list, linked by `next`.
   void GiveAll(Datagram* datagrams, uint64_t& pipe_bytes);
+  // Of a pipe for which nobody counts any more.
+  void GiveAll(Datagram* datagrams);
 
   // What the datagrams that are out take of memory.
   [[nodiscard]] uint64_t bytes_out() const { return bytes_out_; }
   [[nodiscard]] static uint64_t Cost(const Datagram& datagram) {
-    return sizeof(Datagram) + datagram.capacity;
+    return CostOf(datagram.capacity);
   }
 
  private:
+  [[nodiscard]] static constexpr uint64_t CostOf(uint32_t capacity) {
+    return sizeof(Datagram) + kDatagramHeadroomBytes + capacity;
+  }
   // Right-sized, or 64 bytes of a name server's answer would cost 64 KiB of the limit.
   static constexpr std::array<uint32_t, 4> kCapacities{512, 2'048, 16'384, kDatagramBytesMax};
   // Bytes of free datagrams kept of each size; the rest goes back to the allocator.
@@ -52,6 +57,7 @@ class DatagramPool final {
     uint32_t bytes = 0;
   };
   [[nodiscard]] static size_t ClassOf(uint32_t length);
+  void Free(Datagram* datagram);
 
   const uint64_t bytes_max_;
   uint64_t bytes_out_ = 0;

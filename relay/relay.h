@@ -86,8 +86,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // The same for pipes of datagrams; the stack marks `for_relay`.
   [[nodiscard]] ReadyPipes& pipes_to_relay() { return pipes_to_relay_; }
   [[nodiscard]] ReadyPipes& pipes_to_stack() { return pipes_to_stack_; }
-  // Something waits for the stack.
-  [[nodiscard]] bool HasForStack() const { return !to_stack_.empty() || !pipes_to_stack_.empty(); }
+  // The stack's: nothing waits for it here.
+  [[nodiscard]] bool StackIsServed() const { return to_stack_.empty() && pipes_to_stack_.empty(); }
   [[nodiscard]] Doorbell& doorbell() { return doorbell_; }
   // After Shutdown, any one thread; before, the relay's thread.
   [[nodiscard]] BlockPool& blocks() { return blocks_; }

@@ -53,6 +53,7 @@ namespace penstock {
   X(kUdpLength, "udp_length")                                 \
   X(kUdpChecksum, "udp_checksum")                             \
   X(kUdpUnsupported, "udp_unsupported")                       \
+  X(kUdpQueueFull, "udp_queue_full")                          \
   X(kIcmpMalformed, "icmp_malformed")                         \
   X(kIcmpChecksum, "icmp_checksum")                           \
   X(kIcmpIgnored, "icmp_ignored")                             \
@@ -120,7 +121,22 @@ inline constexpr size_t kDropCauseCount = 0
   X(replies_lost, "answers to the guest that a full link had no room for")                     \
   X(link_refusals, "times that the link took fewer frames than offered")                       \
   X(path_mtu_updates, "flows whose segment size an ICMP error lowered")                        \
-  X(time_wait_recycled, "TIME_WAIT tuples reused by a new SYN")
+  X(time_wait_recycled, "TIME_WAIT tuples reused by a new SYN")                                \
+  X(udp_datagrams_to_host, "UDP datagrams handed to the relay")                                \
+  X(udp_datagrams_to_guest, "UDP datagrams handed to the link")                                \
+  X(udp_bytes_to_host, "payload bytes of the UDP datagrams to host")                           \
+  X(udp_bytes_to_guest, "payload bytes of the UDP datagrams to guest")                         \
+  X(udp_peers_opened, "peers of published UDP ports that were new")                            \
+  X(udp_peers_expired, "of those, forgotten because nothing was heard for the timeout")        \
+  X(udp_peers_evicted, "of those, forgotten because another one was new to a full port")       \
+  X(udp_denied, "datagrams of peers that the ingress hook refused")                            \
+  X(udp_lost_queue, "datagrams to guest lost because the stack was behind")                    \
+  X(udp_lost_link_full, "datagrams to guest that a full link had no room for")                 \
+  X(udp_lost_no_guest, "datagrams to guest lost because its MAC address is not known")         \
+  X(udp_lost_no_port, "datagrams of new peers lost because no gateway port was free")          \
+  X(udp_lost_oversize, "datagrams to guest too long for an IP packet of its family")           \
+  X(udp_lost_at_socket, "datagrams to host that the host's socket did not take")               \
+  X(udp_socket_errors, "errors that the host's UDP sockets reported")
 
 // All of it at one moment; plain values, a copy.
 struct CounterSnapshot {
@@ -135,6 +151,7 @@ struct CounterSnapshot {
   uint32_t flows_closing = 0;          // waiting for the relay's last word
   uint64_t buffer_bytes_to_host = 0;   // guest bytes held for host sockets
   uint64_t buffer_bytes_to_guest = 0;  // host bytes held for the guest
+  uint32_t udp_peers = 0;              // of published UDP ports
   // The configured flow limit, or what the process's descriptor limit leaves of it.
   uint32_t flow_count_max = 0;
 
@@ -151,6 +168,7 @@ struct Counters {
   std::array<Counter, kDropCauseCount> drops;
   Counter flows_dialing, flows_handshake, flows_open, flows_closing;
   Counter buffer_bytes_to_host, buffer_bytes_to_guest, flow_count_max;
+  Counter udp_peers;
 
   void Drop(DropCause cause) noexcept { drops[static_cast<size_t>(cause)].Add(1); }
   // Any thread.

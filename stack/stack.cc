@@ -57,7 +57,7 @@ Time Stack::Poll(Time now) { return impl_->Poll(*this, now); }
 int Stack::descriptor() const { return impl_->descriptor(); }
 void Stack::Wake() noexcept { impl_->Wake(); }
 void Stack::Post(std::function<void(Stack&)> task) { impl_->Post(std::move(task)); }
-CounterSnapshot Stack::Snapshot() const { return impl_->counters().Snapshot(); }
+CounterSnapshot Stack::Snapshot() const { return impl_->Snapshot(); }
 std::vector<FlowInfo> Stack::Flows() const { return impl_->Flows(); }
 bool Stack::link_ended() const { return impl_->link().ended(); }
 
@@ -119,6 +119,8 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
   counters_.flow_count_max.Set(config_.flow_count_max);
   flows_ = std::make_unique<TcpFlows>(config_, capabilities_, addresses_, batch_, counters_,
                                       relays_, kReceiveFrames * kFrameBytesMax);
+  udp_ports_ = std::make_unique<UdpPorts>(config_, capabilities_, addresses_, batch_, counters_,
+                                          relays_);
   for (size_t i = 0; i < kReceiveFrames; ++i) {
     GuestBuffer* buffer = flows_->buffers().Take(kFrameBytesMax);
     if (buffer == nullptr) {
@@ -139,6 +141,7 @@ Stack::Impl::~Impl() {
     for (GuestBuffer* buffer : slots_) flows_->buffers().Give(buffer);
     flows_.reset();
   }
+  if (udp_ports_ != nullptr) udp_ports_->Shutdown();
   if (epoll_ >= 0) close(epoll_);
 }
 
@@ -150,21 +153,27 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   doorbell_.Silence();
   batch_.SetTime(now);
   flows_->BeginPass(now);
+  udp_ports_->BeginPass(now);
   RunTasks(stack);
   flows_->TakeFromRelays();
+  udp_ports_->TakeFromRelays();
   if (link_ready || !link_drained_ || link_->deadline() <= now) ReceiveFrames();
   flows_->RunTimers();
-  const bool complete = flows_->ServeReady(kFlowsPerPass) && link_drained_;
+  const bool flows_served = flows_->ServeReady(kFlowsPerPass);
+  const bool complete =
+      udp_ports_->ServeReady(kDatagramsPerPass) && flows_served && link_drained_;
   (void)batch_.Flush();
   if (batch_.TakeReopened()) flows_->OnLinkWritable();
   WatchLinkWritable(batch_.link_full());
   flows_->AfterFlush();
+  udp_ports_->AfterFlush();
   flows_->RingRelays();
+  udp_ports_->RingRelays();
   counters_.frames_lost_by_link.Set(link_->frames_lost());
   // Once more at once, so that an embedder looks at link_ended() before it sleeps.
   if (link_->ended() && !std::exchange(link_end_told_, true)) return now;
   if (!complete || flows_->HasWork() || !SleepAllowed()) return now;
-  return std::min(flows_->NextDeadline(), link_->deadline());
+  return std::min({flows_->NextDeadline(), udp_ports_->NextDeadline(), link_->deadline()});
 }
 
 // The second look of the doorbell's protocol.
@@ -172,9 +181,21 @@ bool Stack::Impl::SleepAllowed() {
   doorbell_.Arm();
   const bool quiet = !woken_.load(std::memory_order_seq_cst) &&
                      std::all_of(relays_.begin(), relays_.end(),
-                                 [](Relay* relay) { return !relay->HasForStack(); });
+                                 [](Relay* relay) { return relay->StackIsServed(); });
   if (!quiet) doorbell_.Silence();
   return quiet;
+}
+
+// What the poll thread counts, and what relays do.
+CounterSnapshot Stack::Impl::Snapshot() const {
+  CounterSnapshot snapshot = counters_.Snapshot();
+  for (const Relay* relay : relays_) {
+    const DatagramCounts& counts = relay->datagram_counts();
+    snapshot.udp_lost_queue += counts.lost_to_guest.value();
+    snapshot.udp_lost_at_socket += counts.lost_to_host.value();
+    snapshot.udp_socket_errors += counts.socket_errors.value();
+  }
+  return snapshot;
 }
 
 void Stack::Impl::Wake() noexcept {
@@ -245,7 +266,8 @@ void Stack::Impl::HandlePacket(Packet& packet, size_t slot) {
       }
       return;
     case Protocol::kUdp:
-      return HandleUdp(packet);
+      if (!udp_ports_->FromGuest(packet)) HandleUdp(packet);
+      return;
     case Protocol::kIcmpv4:
     case Protocol::kIcmpv6:
       if (const auto report = ParsePathMtu(packet); report && flows_->OnPathMtu(*report)) {
@@ -267,7 +289,7 @@ void Stack::Impl::HandlePacket(Packet& packet, size_t slot) {
   }
 }
 
-// There is no UDP service: the guest is told, rather than left to wait.
+// Nobody to whom it could go: the guest is told, rather than left to wait.
 void Stack::Impl::HandleUdp(const Packet& packet) {
   counters_.Drop(DropCause::kUdpUnsupported);
   const bool ours = gateway_.IsOurs(packet.destination);

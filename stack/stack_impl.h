@@ -3,10 +3,10 @@
 //
 // A pass, always in this order:
 //   1 control      Post()ed tasks
-//   2 relays       flows that have something from a host socket become ready
+//   2 relays       flows and UDP ports that have something from a host socket become ready
 //   3 ingress      frames from the link, parsed, to the gateway or to their flow
 //   4 timers       lwIP's tick, deadlines
-//   5 service      ready flows (tcp_flows.h)
+//   5 service      ready flows (tcp_flows.h) and UDP ports (udp_ports.h)
 //   6 flush        the frames of the pass to the link, one wake per relay
 //   7 sleep        arm the doorbell, look once more, say when to come back
 //
@@ -24,6 +24,7 @@
 #include "relay/relay_thread.h"
 #include "stack/flow/frame_batch.h"
 #include "stack/flow/tcp_flows.h"
+#include "stack/flow/udp_ports.h"
 #include "stack/service/gateway.h"
 #include "stack/stack.h"
 #include "stack/wire/packet.h"
@@ -53,7 +54,10 @@ class Stack::Impl {
   [[nodiscard]] bool link_drained() const { return link_drained_; }
   [[nodiscard]] bool link_full() const { return batch_.link_full(); }
   [[nodiscard]] Doorbell& doorbell() { return doorbell_; }
-  [[nodiscard]] const Counters& counters() const { return counters_; }
+  // Any thread.
+  [[nodiscard]] CounterSnapshot Snapshot() const;
+  // Published UDP ports.
+  [[nodiscard]] UdpPorts& udp_ports() { return *udp_ports_; }
   [[nodiscard]] std::vector<FlowInfo> Flows() const { return flows_->Flows(); }
 
  private:
@@ -61,6 +65,7 @@ class Stack::Impl {
   static constexpr size_t kReceiveFrames = 32;  // of one Receive
   static constexpr size_t kFramesPerPass = 128;
   static constexpr size_t kFlowsPerPass = 1'024;
+  static constexpr size_t kDatagramsPerPass = 512;
 
   void RunTasks(Stack& stack);
   void ReceiveFrames();
@@ -87,6 +92,7 @@ class Stack::Impl {
   std::shared_ptr<Relay> own_relay_;
   std::vector<Relay*> relays_;
   std::unique_ptr<TcpFlows> flows_;
+  std::unique_ptr<UdpPorts> udp_ports_;
 
   std::vector<GuestBuffer*> slots_;
   std::vector<FrameToHost> frames_;

@@ -78,10 +78,10 @@ void SteppedStack::RunOneThread() {
     pass_posted_ = true;
     deadline_ = inside_->Poll(*stack_, now_);
     relay_->RunReady();
-    if (deadline_ > now_ && !relay_->HasForStack()) break;
+    if (deadline_ > now_ && relay_->StackIsServed()) break;
   }
   pass_posted_ = false;
-  if (relay_->HasForStack()) woken_ = true;
+  if (!relay_->StackIsServed()) woken_ = true;
 }
 
 }  // namespace penstock
