@@ -16,7 +16,6 @@
 namespace penstock {
 namespace {
 
-constexpr uint32_t kIpPacketBytesMax = 65'535;
 // Of the whole ICMP error, IP header included: the smallest packet that every host
 // takes (RFC 1122 3.3.2), the smallest MTU of IPv6.
 constexpr size_t kIcmpv4ErrorBytesMax = 576, kIcmpv6ErrorBytesMax = 1280;

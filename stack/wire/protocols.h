@@ -18,6 +18,8 @@ inline constexpr uint8_t kIpv6FragmentHeader = 44;
 inline constexpr size_t kIpv4HeaderBytes = 20, kIpv6HeaderBytes = 40, kTcpHeaderBytes = 20,
                         kUdpHeaderBytes = 8, kIcmpHeaderBytes = 8, kArpBytes = 28;
 inline constexpr uint32_t kIpv6FragmentHeaderBytes = 8;
+// What a length field can say: of IPv4 with the header, of IPv6 without.
+inline constexpr uint32_t kIpPacketBytesMax = 65'535;
 
 // Where the checksum stands within the header.
 inline constexpr size_t kTcpChecksumOffset = 16, kUdpChecksumOffset = 6, kIcmpChecksumOffset = 2;

@@ -1,63 +1,47 @@
-// A datagram is cut from its UDP header on: that is what IP carries, and what offsets of
-// fragments count. Any thread.
+// The checksum comes before the cut: it stands in the first frame and covers the last.
+// Any thread.
 #include "stack/wire/udp_frames.h"
 
-#include <algorithm>
+#include <array>
 
 #include "stack/wire/protocols.h"
 #include "stack/wire/writer.h"
 
 namespace penstock {
+namespace {
 
-UdpFrames::UdpFrames(const UdpFrameOptions& options, const UdpToGuest& datagram)
-    : options_(options), datagram_(datagram) {
-  const bool v4 = datagram.source.address.is_v4();
-  const size_t payload_bytes_max = v4 ? kUdpPayloadBytesMaxIpv4 : kUdpPayloadBytesMaxIpv6;
-  const uint32_t ip_bytes = v4 ? kIpv4HeaderBytes : kIpv6HeaderBytes;
-  const uint32_t fragment_header_bytes = v4 ? 0 : kIpv6FragmentHeaderBytes;
-  // Less than this is no link for IP, and would leave no room for eight bytes.
-  if (options.mtu < ip_bytes + fragment_header_bytes + 8) return;
-  if (datagram.payload.size() > payload_bytes_max) return;
-  total_bytes_ = static_cast<uint32_t>(kUdpHeaderBytes + datagram.payload.size());
-  frame_bytes_max_ = total_bytes_ <= options.mtu - ip_bytes
-                         ? total_bytes_
-                         : (options.mtu - ip_bytes - fragment_header_bytes) / 8 * 8;
+IpFrames Cut(const UdpFrameOptions& options, const UdpToGuest& datagram, ChecksumState state) {
+  std::array<uint8_t, kUdpHeaderBytes> header;
+  const size_t header_bytes = EmitUdpHeader(datagram, state, header);
+  return {options.limits,
+          {.source = datagram.source.address,
+           .destination = datagram.destination.address,
+           .protocol = kIpProtocolUdp,
+           .hop_limit = datagram.hop_limit,
+           .traffic_class = datagram.traffic_class,
+           .identification = datagram.identification},
+          std::span(header).first(header_bytes),
+          datagram.payload};
 }
 
-std::optional<UdpFrames::Frame> UdpFrames::Next() {
-  if (sent_bytes_ == total_bytes_) return std::nullopt;
-  const bool first = sent_bytes_ == 0;
-  const bool whole = frame_bytes_max_ == total_bytes_;
-  const uint32_t bytes = std::min(total_bytes_ - sent_bytes_, frame_bytes_max_);
-  IpHeaderFields ip{.source = datagram_.source.address,
-                    .destination = datagram_.destination.address,
-                    .protocol = kIpProtocolUdp,
-                    .hop_limit = datagram_.hop_limit,
-                    .traffic_class = datagram_.traffic_class,
-                    .identification = datagram_.identification,
-                    .payload_bytes = bytes};
-  if (!whole) {
-    ip.fragment = {.offset = static_cast<uint16_t>(sent_bytes_),
-                   .more = sent_bytes_ + bytes < total_bytes_};
+}  // namespace
+
+UdpFrames::UdpFrames(const UdpFrameOptions& options, const UdpToGuest& datagram)
+    : partial_(options.partial_checksum &&
+               IpFrames::FitWhole(options.limits, datagram.source.address.family,
+                                  kUdpHeaderBytes + datagram.payload.size())),
+      frames_(
+          Cut(options, datagram, partial_ ? ChecksumState::kPartial : ChecksumState::kComplete)) {}
+
+std::optional<IpFrame> UdpFrames::Next() {
+  std::optional<IpFrame> frame = frames_.Next();
+  if (frame && partial_) {
+    const size_t udp_at = frame->header.size() - kUdpHeaderBytes;
+    frame->offload = {.checksum = ChecksumState::kPartial,
+                      .checksum_start = static_cast<uint16_t>(udp_at),
+                      .checksum_offset = kUdpChecksumOffset};
   }
-  const std::span<uint8_t> out = header_;
-  size_t used = EmitEthernet(options_.link, ip.source.family, out);
-  used += EmitIpHeader(ip, out.subspan(used));
-  Offload offload;
-  if (whole && options_.partial_checksum) {
-    offload = {.checksum = ChecksumState::kPartial,
-               .checksum_start = static_cast<uint16_t>(used),
-               .checksum_offset = kUdpChecksumOffset};
-  } else if (whole) {
-    offload = {.checksum = ChecksumState::kComplete};
-  }
-  if (first) used += EmitUdpHeader(datagram_, offload.checksum, out.subspan(used));
-  const uint32_t udp_header_bytes = first ? kUdpHeaderBytes : 0;
-  const size_t payload_at = first ? 0 : sent_bytes_ - kUdpHeaderBytes;
-  sent_bytes_ += bytes;
-  return Frame{.header = out.first(used),
-               .payload = datagram_.payload.subspan(payload_at, bytes - udp_header_bytes),
-               .offload = offload};
+  return frame;
 }
 
 size_t EmitUdpHeader(const UdpToGuest& datagram, ChecksumState state, std::span<uint8_t> out) {

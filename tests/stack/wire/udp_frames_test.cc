@@ -56,14 +56,14 @@ class UdpFramesTest : public testing::TestWithParam<Family> {
     for (size_t i = 0; i < sent.size(); ++i) {
       const auto packet = std::span(sent[i].frame).subspan(kEthernet);
       const bool last = i + 1 == sent.size();
-      EXPECT_LE(packet.size(), options_.mtu);
+      EXPECT_LE(packet.size(), options_.limits.mtu);
       const auto data = packet.subspan(header_bytes());
       EXPECT_TRUE(last || data.size() % 8 == 0);
       EXPECT_EQ(Offset(packet), joined.size());
       EXPECT_EQ(More(packet), !last);
       EXPECT_EQ(sent[i].offload.checksum, ChecksumState::kUnknown);
       // As much as fits: the next eight bytes would not have.
-      EXPECT_TRUE(last || packet.size() + 8 > options_.mtu);
+      EXPECT_TRUE(last || packet.size() + 8 > options_.limits.mtu);
       joined = Concat(joined, data);
     }
     return joined;
@@ -86,7 +86,8 @@ class UdpFramesTest : public testing::TestWithParam<Family> {
     EXPECT_EQ(Bytes(udp.begin() + 8, udp.end()), payload);
   }
 
-  UdpFrameOptions options_{.link = {.gateway_mac = kGatewayMac, .guest_mac = kGuestMac}};
+  UdpFrameOptions options_{
+      .limits = {.link = {.gateway_mac = kGatewayMac, .guest_mac = kGuestMac}}};
 };
 
 INSTANTIATE_TEST_SUITE_P(Families, UdpFramesTest, testing::Values(Family::kIpv4, Family::kIpv6),
@@ -121,7 +122,7 @@ TEST_P(UdpFramesTest, AByteMoreMakesTwo) {
 
 TEST_P(UdpFramesTest, FragmentsAreTheDatagram) {
   for (const uint32_t mtu : {1280u, 1281u, 1287u, 1500u, 9000u}) {
-    options_.mtu = mtu;
+    options_.limits.mtu = mtu;
     for (const size_t around : {size_t{1500}, size_t{2952}, size_t{8192}, size_t{65'500}}) {
       for (size_t length = around; length < around + 8; ++length) {
         const Bytes payload = Pattern(length);
@@ -136,7 +137,7 @@ TEST_P(UdpFramesTest, FragmentsAreTheDatagram) {
 TEST_P(UdpFramesTest, TheLargestDatagramPassesEachMtu) {
   const Bytes payload = Pattern(payload_bytes_max());
   for (const uint32_t mtu : {1280u, 65'521u, 65'535u}) {
-    options_.mtu = mtu;
+    options_.limits.mtu = mtu;
     const std::vector<Sent> sent = Send(payload);
     if (mtu == 65'535 && v4()) {
       EXPECT_EQ(sent.size(), 1u);
@@ -196,7 +197,7 @@ TEST_P(UdpFramesTest, AChecksumOfZeroIsSentAsAllOnes) {
 }
 
 TEST_P(UdpFramesTest, LinkWithoutEthernetHasNoLinkHeader) {
-  options_.link = {.ethernet = false};
+  options_.limits.link = {.ethernet = false};
   options_.partial_checksum = true;
   const std::vector<Sent> sent = Send(Pattern(10));
   ASSERT_EQ(sent.size(), 1u);
@@ -205,10 +206,36 @@ TEST_P(UdpFramesTest, LinkWithoutEthernetHasNoLinkHeader) {
   EXPECT_EQ(sent[0].offload.checksum_start, TransportAt(family()) - kIpAt);
 }
 
+// An echo reply, say, longer than the MTU.
+TEST_P(UdpFramesTest, WhatWasEmittedWholeIsCutToo) {
+  const Bytes message = Pattern(4000);
+  Bytes packet(48);
+  const IpHeaderFields ip{.source = Peer(family()),
+                          .destination = Guest(family()),
+                          .protocol = 1,
+                          .hop_limit = 33,
+                          .payload_bytes = static_cast<uint32_t>(message.size())};
+  packet.resize(EmitIpHeader(ip, packet));
+  packet = Concat(packet, message);
+  std::vector<Sent> sent;
+  IpFrames frames = IpFrames::Of(options_.limits, packet, 7);
+  while (const auto frame = frames.Next()) {
+    sent.push_back({Concat(Bytes(frame->header.begin(), frame->header.end()), frame->payload),
+                    frame->offload});
+  }
+  EXPECT_EQ(Joined(sent), message);
+  for (const Sent& each : sent) {
+    const auto header = std::span(each.frame).subspan(kIpAt);
+    EXPECT_EQ(header[v4() ? 8 : 7], 33);
+    EXPECT_EQ(header[v4() ? 9 : 40], 1);
+    EXPECT_EQ(Get16(header, v4() ? 4 : 46), 7);
+  }
+}
+
 TEST_P(UdpFramesTest, WhatNoHeaderCanSayIsNotSent) {
   EXPECT_FALSE(Send(Bytes(payload_bytes_max())).empty());
   EXPECT_TRUE(Send(Bytes(payload_bytes_max() + 1)).empty());
-  options_.mtu = 27;
+  options_.limits.mtu = 27;
   EXPECT_TRUE(Send(Bytes(10)).empty());
 }
 
