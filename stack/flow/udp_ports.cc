@@ -277,8 +277,7 @@ void UdpPorts::PutProxyHeader(const Port& port, Datagram& datagram,
 
 // False: the link is full. `referred`: the batch refers to the payload now, or a part.
 bool UdpPorts::Send(const UdpPeer& peer, std::span<const uint8_t> payload, bool& referred) {
-  UdpFrames frames({.link = link_,
-                    .mtu = config_.mtu,
+  UdpFrames frames({.limits = {.link = link_, .mtu = config_.mtu},
                     .partial_checksum = capabilities_.partial_checksum_to_guest},
                    {.source = peer.seen.destination,
                     .destination = peer.seen.guest,
