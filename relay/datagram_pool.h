@@ -39,9 +39,7 @@ class DatagramPool final {
 
   // What the datagrams that are out take of memory.
   [[nodiscard]] uint64_t bytes_out() const { return bytes_out_; }
-  [[nodiscard]] static uint64_t Cost(const Datagram& datagram) {
-    return CostOf(datagram.capacity);
-  }
+  [[nodiscard]] static uint64_t Cost(const Datagram& datagram) { return CostOf(datagram.capacity); }
 
  private:
   [[nodiscard]] static constexpr uint64_t CostOf(uint32_t capacity) {

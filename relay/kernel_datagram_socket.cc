@@ -4,21 +4,18 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <boost/system/error_code.hpp>
 
+#include "relay/socket_address.h"
+
 namespace penstock {
 namespace {
 
 constexpr size_t kBatch = DatagramScratch::kBatch;
-
-union SocketAddress {
-  sockaddr any;
-  sockaddr_in v4;
-  sockaddr_in6 v6;
-};
 
 // Room for one in_pktinfo or in6_pktinfo.
 struct alignas(cmsghdr) Control {
@@ -66,31 +63,9 @@ IpAddress LocalOf(msghdr& message) {
 }
 
 DatagramPath PathOf(const SocketAddress& address, msghdr& message) {
-  if (address.any.sa_family == AF_INET) {
-    return {.peer = {AddressOf(address.v4.sin_addr), ntohs(address.v4.sin_port)},
-            .local = LocalOf(message)};
-  }
-  DatagramPath path{.peer = {AddressOf(address.v6.sin6_addr), ntohs(address.v6.sin6_port)},
-                    .local = LocalOf(message)};
-  if (IsLinkLocal6(path.peer.address)) path.interface = address.v6.sin6_scope_id;
+  DatagramPath path{.peer = address.ToEndpoint(), .local = LocalOf(message)};
+  if (IsLinkLocal6(path.peer.address)) path.interface = address.zone();
   return path;
-}
-
-socklen_t WriteAddress(const DatagramPath& path, SocketAddress& out) {
-  const auto bytes = path.peer.address.wire();
-  if (path.peer.address.is_v4()) {
-    out.v4 = {};
-    out.v4.sin_family = AF_INET;
-    out.v4.sin_port = htons(path.peer.port);
-    memcpy(&out.v4.sin_addr, bytes.data(), bytes.size());
-    return sizeof out.v4;
-  }
-  out.v6 = {};
-  out.v6.sin6_family = AF_INET6;
-  out.v6.sin6_port = htons(path.peer.port);
-  out.v6.sin6_scope_id = path.interface;
-  memcpy(&out.v6.sin6_addr, bytes.data(), bytes.size());
-  return sizeof out.v6;
 }
 
 template <typename Info>
@@ -126,21 +101,18 @@ void WriteLocal(const DatagramPath& path, Control& control, msghdr& message) {
 
 KernelDatagramSocket::KernelDatagramSocket(boost::asio::io_context& io, int descriptor)
     : socket_(io) {
-  SocketAddress bound{};
-  socklen_t bytes = sizeof bound;
-  (void)getsockname(descriptor, &bound.any, &bytes);
-  v4_ = bound.any.sa_family == AF_INET;
-  const int on = 1;
-  if (v4_) {
-    bound_to_all_ = bound.v4.sin_addr.s_addr == htonl(INADDR_ANY);
-    if (bound_to_all_) (void)setsockopt(descriptor, IPPROTO_IP, IP_PKTINFO, &on, sizeof on);
-  } else {
-    bound_to_all_ = IN6_IS_ADDR_UNSPECIFIED(&bound.v6.sin6_addr) != 0;
-    if (bound_to_all_) {
-      (void)setsockopt(descriptor, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on);
-    }
+  SocketAddress bound;
+  (void)getsockname(descriptor, bound.data(), bound.length_pointer());
+  const IpAddress address = bound.ToEndpoint().address;
+  bound_to_all_ = address == IpAddress{.family = address.family};
+  if (bound_to_all_) {
+    const int on = 1;
+    (void)setsockopt(descriptor, address.is_v4() ? IPPROTO_IP : IPPROTO_IPV6,
+                     address.is_v4() ? IP_PKTINFO : IPV6_RECVPKTINFO, &on, sizeof on);
   }
-  socket_.assign(descriptor);
+  boost::system::error_code error;
+  socket_.assign(descriptor, error);
+  if (error) close(descriptor);
 }
 
 DatagramResult KernelDatagramSocket::Receive(std::span<DatagramScratch::Slot> slots) {
@@ -150,8 +122,8 @@ DatagramResult KernelDatagramSocket::Receive(std::span<DatagramScratch::Slot> sl
     messages.parts[i] = {slots[i].room.data(), slots[i].room.size()};
     messages.headers[i] = {};
     msghdr& header = messages.headers[i].msg_hdr;
-    header.msg_name = &messages.addresses[i];
-    header.msg_namelen = sizeof messages.addresses[i];
+    header.msg_name = messages.addresses[i].data();
+    header.msg_namelen = messages.addresses[i].length();
     header.msg_iov = &messages.parts[i];
     header.msg_iovlen = 1;
     if (bound_to_all_) {
@@ -177,8 +149,9 @@ DatagramResult KernelDatagramSocket::Send(std::span<Datagram* const> datagrams) 
     messages.parts[i] = {datagram.data, datagram.length};
     messages.headers[i] = {};
     msghdr& header = messages.headers[i].msg_hdr;
-    header.msg_name = &messages.addresses[i];
-    header.msg_namelen = WriteAddress(datagram.path, messages.addresses[i]);
+    messages.addresses[i] = SocketAddress(datagram.path.peer, datagram.path.interface);
+    header.msg_name = messages.addresses[i].data();
+    header.msg_namelen = messages.addresses[i].length();
     header.msg_iov = &messages.parts[i];
     header.msg_iovlen = 1;
     WriteLocal(datagram.path, messages.controls[i], header);

@@ -29,9 +29,10 @@ struct DatagramResult {
 
 class KernelDatagramSocket {
  public:
-  // Takes over `descriptor`, a bound UDP socket. Throws what Asio throws if it cannot be
-  // waited for; then the descriptor is still the caller's.
+  // Owns `descriptor`, a UDP socket that is bound.
   KernelDatagramSocket(boost::asio::io_context& io, int descriptor);
+  // False: epoll had no room for it, and it is closed.
+  [[nodiscard]] bool ok() const { return socket_.is_open(); }
 
   // Complete with error_code.
   template <typename Token>
@@ -56,7 +57,6 @@ class KernelDatagramSocket {
       boost::asio::posix::basic_stream_descriptor<boost::asio::io_context::executor_type>;
 
   Socket socket_;
-  bool v4_ = true;
   bool bound_to_all_ = false;
 };
 

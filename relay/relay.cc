@@ -19,7 +19,11 @@ Relay::Relay(boost::asio::io_context& io, RelayOptions options, Doorbell& stack_
       to_stack_(options_.flow_count_max),
       blocks_(options_.block_bytes_max) {}
 
-Relay::~Relay() = default;
+Relay::~Relay() {
+  for (Inbound* inbound = TakeInbound(); inbound != nullptr;) {
+    const std::unique_ptr<Inbound> refused(std::exchange(inbound, inbound->next));
+  }
+}
 
 void Relay::RunReady() {
   doorbell_.Silence();
@@ -29,9 +33,14 @@ void Relay::RunReady() {
     if (shut_down_) return;
     ServePipes();
     WakeWaiters();
+    if (resume_ports_.exchange(false, std::memory_order_seq_cst)) {
+      for (PortTask* port : ports_) port->Resume();
+    }
     doorbell_.Arm();
     // The second look of the doorbell's protocol.
-  } while ((!to_relay_.empty() || !pipes_to_relay_.empty()) && (doorbell_.Silence(), true));
+  } while ((!to_relay_.empty() || !pipes_to_relay_.empty() ||
+            resume_ports_.load(std::memory_order_seq_cst)) &&
+           (doorbell_.Silence(), true));
 }
 
 void Relay::Serve(FlowPipe& pipe) {
@@ -91,12 +100,12 @@ void Relay::Remove(FlowTask& task) {
   tasks_.erase(task.place_);
 }
 
-void Relay::Add(std::shared_ptr<DatagramTask> task) {
-  DatagramTask* added = task.get();
-  added->place_ = datagram_tasks_.insert(datagram_tasks_.end(), std::move(task));
+void Relay::Adopt(std::shared_ptr<DatagramTask> task) {
+  DatagramTask& adopted = *task;
+  adopted.place_in_pipes_ = datagram_tasks_.insert(datagram_tasks_.end(), std::move(task));
 }
 
-void Relay::Remove(DatagramTask& task) { datagram_tasks_.erase(task.place_); }
+void Relay::Release(DatagramTask& task) { datagram_tasks_.erase(task.place_in_pipes_); }
 
 void Relay::TellStack(DatagramPipe& pipe) {
   TellStackLater(pipe);
@@ -116,8 +125,28 @@ DatagramScratch& Relay::scratch() {
   return *scratch_;
 }
 
+void Relay::Add(std::shared_ptr<PortTask> port) {
+  PortTask& task = *port;
+  task.place_ = ports_.insert(ports_.end(), &task);
+  task.Begin(std::move(port));
+}
+
+void Relay::Remove(PortTask& port) {
+  ports_.erase(port.place_);
+  port.Close();
+}
+
+void Relay::HandOver(std::unique_ptr<Inbound> inbound) {
+  inbound_.Push(inbound.release());
+  stack_doorbell_.RingIfArmed();
+}
+
+Inbound* Relay::TakeInbound() { return inbound_.TakeInOrder(); }
+
 void Relay::Shutdown() {
   shut_down_ = true;
+  while (!ports_.empty()) Remove(*ports_.front());
+  while (!ports_.empty()) Remove(*ports_.front());
   for (const auto& task : std::exchange(datagram_tasks_, {})) task->Abandon();
   while (!tasks_.empty()) tasks_.front()->Abandon();
 }

@@ -3,13 +3,15 @@
 //
 // The stack puts flows that have something for the relay on `to_relay()` and rings
 // `doorbell()`; the relay puts flows that have something for the stack on
-// `to_stack()` and rings the stack's doorbell. Pipes of datagrams do the same with
-// lists of their own. All methods belong to the thread that runs the io_context, but
-// for the ends of rings and lists that are the stack's.
+// `to_stack()` and rings the stack's doorbell. Pipes of datagrams do the same with lists
+// of their own. Listeners of published ports live here too and hand over what they
+// accepted. All methods belong to the thread that runs the io_context, but for those that
+// are named as the stack's.
 #ifndef PENSTOCK_RELAY_RELAY_H_
 #define PENSTOCK_RELAY_RELAY_H_
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <list>
@@ -24,6 +26,8 @@
 #include "relay/doorbell.h"
 #include "relay/flow_pipe.h"
 #include "relay/flow_task.h"
+#include "relay/inbound.h"
+#include "relay/port_task.h"
 #include "relay/socket_factory.h"
 
 namespace boost::asio {
@@ -81,14 +85,22 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // stack. Afterwards the relay touches no pipe and no doorbell.
   void Shutdown();
 
+  // The stack's: pushes and rings; pops.
   [[nodiscard]] ReadyRing& to_relay() { return to_relay_; }
   [[nodiscard]] ReadyRing& to_stack() { return to_stack_; }
   // The same for pipes of datagrams; the stack marks `for_relay`.
   [[nodiscard]] ReadyPipes& pipes_to_relay() { return pipes_to_relay_; }
   [[nodiscard]] ReadyPipes& pipes_to_stack() { return pipes_to_stack_; }
-  // The stack's: nothing waits for it here.
-  [[nodiscard]] bool StackIsServed() const { return to_stack_.empty() && pipes_to_stack_.empty(); }
   [[nodiscard]] Doorbell& doorbell() { return doorbell_; }
+  // The stack's: nothing waits for it here.
+  [[nodiscard]] bool StackIsServed() const {
+    return to_stack_.empty() && pipes_to_stack_.empty() && inbound_.empty();
+  }
+  // The stack's: what listeners handed over, the first accepted first. The caller owns
+  // the list.
+  [[nodiscard]] Inbound* TakeInbound();
+  // The stack's: a paused listener may go on. The doorbell is to be rung.
+  void ResumePorts() noexcept { resume_ports_.store(true, std::memory_order_seq_cst); }
   // After Shutdown, any one thread; before, the relay's thread.
   [[nodiscard]] BlockPool& blocks() { return blocks_; }
   [[nodiscard]] DatagramPool& datagrams() { return datagrams_; }
@@ -104,9 +116,21 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   void WaitForBlock(FlowTask& task);  // first come, first served
   void Remove(FlowTask& task);
 
-  // For tasks of UDP sockets. The relay keeps `task` until it is removed.
-  void Add(std::shared_ptr<DatagramTask> task);
-  void Remove(DatagramTask& task);
+  // For listeners.
+  void Add(std::shared_ptr<PortTask> port);  // and begins it
+  void Remove(PortTask& port);               // and closes it
+  void HandOver(std::unique_ptr<Inbound> inbound);
+  // Totals of what never reached the stack; any thread reads.
+  struct ListenerCounts {
+    std::atomic<uint64_t> accept_errors{0};
+    std::atomic<uint64_t> accept_pauses{0};
+    std::atomic<uint64_t> clients_denied{0};
+  };
+  [[nodiscard]] ListenerCounts& listener_counts() { return listener_counts_; }
+
+  // For tasks with a pipe of datagrams. The relay keeps `task` until it is released.
+  void Adopt(std::shared_ptr<DatagramTask> task);
+  void Release(DatagramTask& task);
   void TellStack(DatagramPipe& pipe);
   // Only something that was given back: it is enough if the stack sees it in its next pass.
   void TellStackLater(DatagramPipe& pipe);
@@ -136,6 +160,10 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   std::list<std::shared_ptr<DatagramTask>> datagram_tasks_;
   std::list<FlowTask*> tasks_;
   std::list<FlowTask*> waiting_for_block_;
+  std::list<PortTask*> ports_;
+  ReturnList<Inbound> inbound_;
+  std::atomic<bool> resume_ports_{false};  // partner: PortGauge::paused
+  ListenerCounts listener_counts_;
   bool shut_down_ = false;
 };
 

@@ -42,20 +42,21 @@ namespace penstock {
 template <typename Socket>
 class UdpTask final : public DatagramTask, public std::enable_shared_from_this<UdpTask<Socket>> {
  public:
-  // Then Begin().
-  template <typename... SocketArguments>
-  UdpTask(Relay& relay, std::shared_ptr<DatagramPipe> pipe, SocketArguments&&... arguments)
+  // `arguments` go to the Socket's constructor behind the io_context.
+  template <typename... Arguments>
+  UdpTask(Relay& relay, std::shared_ptr<DatagramPipe> pipe, Arguments&&... arguments)
       : relay_(relay),
         pipe_(std::move(pipe)),
-        socket_(relay.io(), std::forward<SocketArguments>(arguments)...) {}
+        socket_(relay.io(), std::forward<Arguments>(arguments)...) {}
   UdpTask(const UdpTask&) = delete;
   UdpTask& operator=(const UdpTask&) = delete;
 
-  // From here on the relay keeps the task.
-  void Begin();
+  void Begin(std::shared_ptr<PortTask> self) override;
   void Serve() override;
-  void CloseSocket() override;
+  void Close() override;
   void Abandon() override;
+
+  [[nodiscard]] const Socket& socket() const { return socket_; }
 
  private:
   friend class FlowAudit;  // tests/world
@@ -88,16 +89,16 @@ class UdpTask final : public DatagramTask, public std::enable_shared_from_this<U
 // ---------------------------------------------------------------- definitions
 
 template <typename Socket>
-void UdpTask<Socket>::Begin() {
+void UdpTask<Socket>::Begin(std::shared_ptr<PortTask>) {
   pipe_->relay_task = this;
-  relay_.Add(this->shared_from_this());
+  relay_.Adopt(this->shared_from_this());
   WaitReadable();
 }
 
 template <typename Socket>
 void UdpTask<Socket>::WaitReadable() {
   socket_.AsyncWaitReadable([self = this->shared_from_this()](boost::system::error_code) {
-    self->Read();  // an error, too, is told by reading
+    self->Read();  // nothing, if the socket was closed
   });
 }
 
@@ -225,7 +226,7 @@ void UdpTask<Socket>::GiveBackAll() {
 }
 
 template <typename Socket>
-void UdpTask<Socket>::CloseSocket() {
+void UdpTask<Socket>::Close() {
   if (!open_) return;
   Write();
   open_ = false;
@@ -235,7 +236,7 @@ void UdpTask<Socket>::CloseSocket() {
 
 template <typename Socket>
 void UdpTask<Socket>::Finish() {
-  CloseSocket();
+  Close();
   // The stack reads to_guest no longer.
   relay_.datagrams().GiveAll(pipe_->to_guest.TakeAll(), bytes_out_);
   PENSTOCK_CHECK(bytes_out_ == 0);
@@ -243,7 +244,7 @@ void UdpTask<Socket>::Finish() {
   pipe->relay_task = nullptr;
   pipe->relay_done.store(true, std::memory_order_seq_cst);
   relay_.TellStack(*pipe);
-  relay_.Remove(*this);  // may be the end of this
+  relay_.Release(*this);  // may be the end of this
 }
 
 template <typename Socket>

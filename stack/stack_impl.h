@@ -20,6 +20,7 @@
 #include <mutex>
 #include <vector>
 
+#include "publisher/publisher.h"
 #include "relay/doorbell.h"
 #include "relay/relay_thread.h"
 #include "stack/flow/frame_batch.h"
@@ -54,11 +55,10 @@ class Stack::Impl {
   [[nodiscard]] bool link_drained() const { return link_drained_; }
   [[nodiscard]] bool link_full() const { return batch_.link_full(); }
   [[nodiscard]] Doorbell& doorbell() { return doorbell_; }
-  // Any thread.
-  [[nodiscard]] CounterSnapshot Snapshot() const;
-  // Published UDP ports.
-  [[nodiscard]] UdpPorts& udp_ports() { return *udp_ports_; }
+  [[nodiscard]] CounterSnapshot Snapshot() const;  // any thread
   [[nodiscard]] std::vector<FlowInfo> Flows() const { return flows_->Flows(); }
+  [[nodiscard]] Publisher& publisher() { return *publisher_; }
+  [[nodiscard]] absl::Status Unpublish(std::span<const uint32_t> ids, LiveFlows live);
 
  private:
   friend class FlowAudit;                       // tests/world
@@ -67,6 +67,7 @@ class Stack::Impl {
   static constexpr size_t kFlowsPerPass = 1'024;
   static constexpr size_t kDatagramsPerPass = 512;
 
+  void OpenPublisher();
   void RunTasks(Stack& stack);
   void ReceiveFrames();
   void HandleFrame(const FrameToHost& frame, size_t slot);
@@ -91,6 +92,7 @@ class Stack::Impl {
   std::vector<std::unique_ptr<RelayThread>> threads_;
   std::shared_ptr<Relay> own_relay_;
   std::vector<Relay*> relays_;
+  std::unique_ptr<Publisher> publisher_;
   std::unique_ptr<TcpFlows> flows_;
   std::unique_ptr<UdpPorts> udp_ports_;
 

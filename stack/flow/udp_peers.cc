@@ -65,8 +65,8 @@ UdpPeer* UdpPeers::FindSeen(const TcpTuple& seen, Time now) {
   return found == by_seen_.end() ? nullptr : Fresh(found->second, now);
 }
 
-UdpPeer* UdpPeers::Add(UdpPeerSet& set, const DatagramPath& path,
-                       const std::optional<Endpoint>& as, Time now) {
+UdpPeer* UdpPeers::Add(UdpPeerSet& set, const DatagramPath& path, const std::optional<Endpoint>& as,
+                       Time now) {
   if (set.count >= count_max_) {
     counters_.udp_peers_evicted.Add(1);
     Remove(*set.order.oldest());

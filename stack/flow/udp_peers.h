@@ -68,10 +68,10 @@ class UdpPeerOrder final {
 // The peers of one published port.
 struct UdpPeerSet {
   uint32_t id = 0;
-  Endpoint guest;        // where the port leads
-  IpAddress gateway;     // of the same family
-  uint32_t count = 0;    // live
-  uint64_t total = 0;    // ever
+  Endpoint guest;      // where the port leads
+  IpAddress gateway;   // of the same family
+  uint32_t count = 0;  // live
+  uint64_t total = 0;  // ever
   UdpPeerOrder<&UdpPeer::in_set> order;
 };
 
@@ -122,8 +122,8 @@ class UdpPeers final {
   };
   // The gateway's ports towards one guest port.
   struct Leases {
-    uint32_t sets = 0;    // that lead there
-    uint32_t first = 0;   // of the never used ones, and how many were taken
+    uint32_t sets = 0;   // that lead there
+    uint32_t first = 0;  // of the never used ones, and how many were taken
     uint32_t taken = 0;
     std::deque<uint16_t> freed;
   };

@@ -14,13 +14,14 @@ namespace penstock {
 
 UdpPorts::UdpPorts(const Config& config, const LinkCapabilities& capabilities,
                    const LinkAddresses& link, FrameBatch& batch, Counters& counters,
-                   std::vector<Relay*> relays)
+                   std::vector<Relay*> relays, std::function<void(const IpAddress& guest)> solicit)
     : config_(config),
       capabilities_(capabilities),
       link_(link),
       batch_(batch),
       counters_(counters),
       relays_(std::move(relays)),
+      solicit_(std::move(solicit)),
       relay_to_ring_(relays_.size()),
       peers_(config.udp_peer_count_max, config.udp_peer_timeout, counters) {}
 
@@ -203,6 +204,7 @@ void UdpPorts::Shutdown() {
 bool UdpPorts::ToGuest(Port& port, Datagram& datagram) {
   if (capabilities_.ethernet && link_.guest_mac == MacAddress{}) {
     counters_.udp_lost_no_guest.Add(1);
+    solicit_(port.guest.address);
     return false;
   }
   UdpPeer* peer = PeerOf(port, datagram.path);
@@ -250,17 +252,10 @@ Endpoint UdpPorts::HostEndpoint(const Port& port, const DatagramPath& path) {
   return {(asked ? path.local : port.info.bound.address).Unmapped(), port.info.bound.port};
 }
 
-// A client whose address the guest would not send an answer to the gateway for, or whose
-// address would be a lie on the guest's link, is seen as the gateway.
 std::optional<Endpoint> UdpPorts::Identity(const Port& port, const Endpoint& client) const {
   if (port.info.identity != ClientIdentity::kPreserveSource) return std::nullopt;
-  const IpAddress& address = client.address;
-  const FamilyConfig& family = address.is_v4() ? config_.ipv4 : config_.ipv6;
-  const bool answerable = address.family == port.info.guest.address.family &&
-                          !IsNeverAHost(address) && !IsMulticast(address) &&
-                          !IsLinkLocal(address) && address != family.guest &&
-                          !InPrefix(address, family.guest, family.prefix_length);
-  return answerable ? std::optional(client) : std::nullopt;
+  const FamilyConfig& family = port.guest.address.is_v4() ? config_.ipv4 : config_.ipv6;
+  return GuestCanAnswer(client.address, family) ? std::optional(client) : std::nullopt;
 }
 
 // In front of the datagram, where the relay left room for it.
@@ -295,10 +290,9 @@ bool UdpPorts::Send(const UdpPeer& peer, std::span<const uint8_t> payload, bool&
 // ---------------------------------------------------------------- to host
 
 bool UdpPorts::FromGuest(const Packet& packet) {
-  UdpPeer* peer =
-      peers_.FindSeen({.guest = {packet.source, packet.source_port},
-                       .destination = {packet.destination, packet.destination_port}},
-                      now_);
+  UdpPeer* peer = peers_.FindSeen({.guest = {packet.source, packet.source_port},
+                                   .destination = {packet.destination, packet.destination_port}},
+                                  now_);
   if (peer == nullptr) return false;
   peers_.Refresh(*peer, now_);
   Port& port = static_cast<Port&>(*peer->set);

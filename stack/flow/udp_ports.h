@@ -21,6 +21,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -28,6 +29,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "publisher/datagram_ports.h"
 #include "publisher/published_port.h"
 #include "relay/datagram_pool.h"
 #include "relay/relay.h"
@@ -40,23 +42,20 @@
 
 namespace penstock {
 
-class UdpPorts final {
+class UdpPorts final : public DatagramPorts {
  public:
-  // `link` may learn the guest's MAC later. All references outlive this.
+  // `link` may learn the guest's MAC later; until then `solicit` is called for each
+  // datagram that would need it. All references outlive this.
   UdpPorts(const Config& config, const LinkCapabilities& capabilities, const LinkAddresses& link,
-           FrameBatch& batch, Counters& counters, std::vector<Relay*> relays);
-  ~UdpPorts();
+           FrameBatch& batch, Counters& counters, std::vector<Relay*> relays,
+           std::function<void(const IpAddress& guest)> solicit);
+  ~UdpPorts() override;
   UdpPorts(const UdpPorts&) = delete;
   UdpPorts& operator=(const UdpPorts&) = delete;
 
-  // `info.id` is new; `pipe` is that of a task of `relay`, which may run already.
-  // `info.guest` has an address of a family that is on.
-  void Add(const PublishedPort& info, std::shared_ptr<DatagramPipe> pipe, Relay& relay);
-  // The guest's answers go nowhere from now on, and the relay's task will end. False if
-  // there is no such port.
-  bool Remove(uint32_t id);
-  // Sets the live numbers of the row: peers and bytes. False if there is no such port.
-  bool Describe(PublishedPort& row) const;
+  void Add(const PublishedPort& info, std::shared_ptr<DatagramPipe> pipe, Relay& relay) override;
+  bool Remove(uint32_t id) override;
+  bool Describe(PublishedPort& row) const override;
 
   void BeginPass(Time now);
   void TakeFromRelays();
@@ -119,6 +118,7 @@ class UdpPorts final {
   FrameBatch& batch_;
   Counters& counters_;
   const std::vector<Relay*> relays_;
+  const std::function<void(const IpAddress& guest)> solicit_;
   std::vector<bool> relay_to_ring_;
   DatagramPool datagrams_;
   UdpPeers peers_;

@@ -22,8 +22,8 @@ Datagram* TakeAll(DatagramPool& pool, uint32_t length, uint64_t& pipe_bytes, siz
 
 TEST(DatagramPoolTest, DatagramsHaveRoomForTheirLengthAndNotMuchMore) {
   DatagramPool pool;
-  for (const uint32_t length : {0u, 1u, 512u, 513u, 1'472u, 2'048u, 2'049u, 9'000u, 60'000u,
-                                65'507u, 65'527u, kLargest}) {
+  for (const uint32_t length :
+       {0u, 1u, 512u, 513u, 1'472u, 2'048u, 2'049u, 9'000u, 60'000u, 65'507u, 65'527u, kLargest}) {
     uint64_t bytes = 0;
     Datagram* datagram = pool.Take(length, bytes);
     ASSERT_NE(datagram, nullptr) << length;

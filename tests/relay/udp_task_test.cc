@@ -134,10 +134,9 @@ class PlayedPort {
     const int descriptor = BoundSocket(where);
     bound_ = BoundTo(descriptor);
     OnRelay([&] {
-      const auto task =
-          std::make_shared<UdpTask<KernelDatagramSocket>>(relay(), pipe_, descriptor);
+      const std::shared_ptr<DatagramTask> task = MakeUdpTask(relay(), pipe_, descriptor);
       task_ = task;
-      task->Begin();
+      relay().Add(task);
     });
   }
 
@@ -163,9 +162,7 @@ class PlayedPort {
 
   [[nodiscard]] Relay& relay() { return thread_ != nullptr ? thread_->relay() : *relay_; }
   [[nodiscard]] Endpoint bound() const { return bound_; }
-  [[nodiscard]] Endpoint bound_at(const IpAddress& address) const {
-    return {address, bound_.port};
-  }
+  [[nodiscard]] Endpoint bound_at(const IpAddress& address) const { return {address, bound_.port}; }
   [[nodiscard]] DatagramPipe& pipe() { return *pipe_; }
 
   void OnRelay(const std::function<void()>& work) {
@@ -178,7 +175,7 @@ class PlayedPort {
     done.get_future().get();
   }
   void CloseSocket() {
-    OnRelay([this] { task_.lock()->CloseSocket(); });
+    OnRelay([this] { relay().Remove(*task_.lock()); });
   }
 
   bool Send(const DatagramPath& to, std::string_view text) {
@@ -364,9 +361,8 @@ TEST_P(UdpTaskTest, AStackThatTakesNothingLosesWhatIsBeyondTheLimit) {
   // Once they are back, datagrams come again; those behind the loss may come first.
   port.GiveBackAll();
   client.Send(port.bound(), "again");
-  port.Until("a datagram after the loss", [&] {
-    return !port.held().empty() && TextOf(*port.held().back()) == "again";
-  });
+  port.Until("a datagram after the loss",
+             [&] { return !port.held().empty() && TextOf(*port.held().back()) == "again"; });
 }
 
 TEST_P(UdpTaskTest, ErrorsAreCountedAndEndNothing) {
@@ -407,7 +403,7 @@ TEST_P(UdpTaskTest, AWildcardSocketAnswersFromTheAddressThatWasAsked) {
   }
 }
 
-TEST_P(UdpTaskTest, CloseSocketSendsWhatWaitsAndFreesTheAddress) {
+TEST_P(UdpTaskTest, ClosingSendsWhatWaitsAndFreesTheAddress) {
   PlayedPort port(form(), AnyPort());
   Client client(AnyPort());
   ASSERT_TRUE(port.Send({.peer = client.endpoint()}, "before the end"));

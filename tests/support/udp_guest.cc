@@ -124,8 +124,7 @@ std::optional<GuestDatagram> UdpGuest::TakeWhole(const IpAddress& source,
   if (partial) {
     const uint16_t pseudo = SlowTransportSum(source, destination, kUdp, Bytes(udp.size(), 0));
     if (Get16(udp, 6) != pseudo) return Malformed();
-  } else if (Get16(udp, 6) == 0 ||
-             SlowTransportSum(source, destination, kUdp, checked) != 0xffff) {
+  } else if (Get16(udp, 6) == 0 || SlowTransportSum(source, destination, kUdp, checked) != 0xffff) {
     return Malformed();
   }
   return GuestDatagram{.source = {source, Get16(udp, 0)},

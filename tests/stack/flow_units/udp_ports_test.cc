@@ -26,7 +26,8 @@ Bytes Text(std::string_view text) { return {text.begin(), text.end()}; }
 Bytes Pattern(size_t count) {
   Bytes bytes(count);
   uint32_t state = 12'345;
-  for (uint8_t& byte : bytes) byte = static_cast<uint8_t>((state = state * 1'664'525 + 1'013'904'223) >> 24);
+  for (uint8_t& byte : bytes)
+    byte = static_cast<uint8_t>((state = state * 1'664'525 + 1'013'904'223) >> 24);
   return bytes;
 }
 
@@ -44,7 +45,8 @@ class UdpPortsTest : public testing::Test {
   void Make() {
     ports_.reset();
     ports_.emplace(config_, capabilities_, addresses_, batch_, counters_,
-                   std::vector<Relay*>{relay_.get()});
+                   std::vector<Relay*>{relay_.get()},
+                   [this](const IpAddress& guest) { solicited_.push_back(guest); });
     now_ += 1h;
   }
   void TearDown() override {
@@ -109,8 +111,7 @@ class UdpPortsTest : public testing::Test {
   std::vector<std::pair<DatagramPath, Bytes>> Sent(PlayedTask& task) {
     std::vector<std::pair<DatagramPath, Bytes>> sent;
     for (Datagram* datagram = task.pipe->to_host.TakeInOrder(); datagram != nullptr;) {
-      sent.emplace_back(datagram->path,
-                        Bytes(datagram->data, datagram->data + datagram->length));
+      sent.emplace_back(datagram->path, Bytes(datagram->data, datagram->data + datagram->length));
       Datagram* next = datagram->next;
       task.pipe->sent.Push(datagram);
       datagram = next;
@@ -150,6 +151,7 @@ class UdpPortsTest : public testing::Test {
   Time now_{1h};
   std::vector<bool> taken_;
   bool served_ = true;
+  std::vector<IpAddress> solicited_;
   std::vector<GuestDatagram> received_;
 };
 
@@ -329,36 +331,34 @@ struct IdentityCase {
   bool itself;
 };
 class UdpIdentityTest : public UdpPortsTest, public testing::WithParamInterface<IdentityCase> {};
-INSTANTIATE_TEST_SUITE_P(
-    Clients, UdpIdentityTest,
-    testing::Values(IdentityCase{"Global", "198.51.100.7", true},
-                    IdentityCase{"Private", "192.168.1.7", true},
-                    IdentityCase{"Loopback", "127.0.0.1", false},
-                    IdentityCase{"OtherLoopback", "127.1.2.3", false},
-                    IdentityCase{"LinkLocal", "169.254.1.1", false},
-                    IdentityCase{"GuestsLink", "10.0.2.77", false},
-                    IdentityCase{"GuestsOwn", "10.0.2.15", false},
-                    IdentityCase{"Gateway", "10.0.2.2", false},
-                    IdentityCase{"Unspecified", "0.0.0.0", false},
-                    IdentityCase{"Multicast", "224.0.0.251", false},
-                    IdentityCase{"Broadcast", "255.255.255.255", false},
-                    IdentityCase{"Global6", "2001:db8::7", true},
-                    IdentityCase{"UniqueLocal6", "fd77::7", true},
-                    IdentityCase{"Loopback6", "::1", false},
-                    IdentityCase{"LinkLocal6", "fe80::7", false},
-                    IdentityCase{"GuestsLink6", "fd00::77", false},
-                    IdentityCase{"Unspecified6", "::", false},
-                    IdentityCase{"Mapped6", "::ffff:127.0.0.1", false},
-                    IdentityCase{"Multicast6", "ff02::1", false}),
-    [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(Clients, UdpIdentityTest,
+                         testing::Values(IdentityCase{"Global", "198.51.100.7", true},
+                                         IdentityCase{"Private", "192.168.1.7", true},
+                                         IdentityCase{"Loopback", "127.0.0.1", false},
+                                         IdentityCase{"OtherLoopback", "127.1.2.3", false},
+                                         IdentityCase{"LinkLocal", "169.254.1.1", false},
+                                         IdentityCase{"GuestsLink", "10.0.2.77", false},
+                                         IdentityCase{"GuestsOwn", "10.0.2.15", false},
+                                         IdentityCase{"Gateway", "10.0.2.2", false},
+                                         IdentityCase{"Unspecified", "0.0.0.0", false},
+                                         IdentityCase{"Multicast", "224.0.0.251", false},
+                                         IdentityCase{"Broadcast", "255.255.255.255", false},
+                                         IdentityCase{"Global6", "2001:db8::7", true},
+                                         IdentityCase{"UniqueLocal6", "fd77::7", true},
+                                         IdentityCase{"Loopback6", "::1", false},
+                                         IdentityCase{"LinkLocal6", "fe80::7", false},
+                                         IdentityCase{"GuestsLink6", "fd00::77", false},
+                                         IdentityCase{"Unspecified6", "::", false},
+                                         IdentityCase{"Mapped6", "::ffff:127.0.0.1", false},
+                                         IdentityCase{"Multicast6", "ff02::1", false}),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 TEST_P(UdpIdentityTest, TheGuestSeesTheClientWhereItCanAnswerIt) {
   const DatagramPath client = From(GetParam().client, 40'000);
   const bool v4 = client.peer.address.is_v4();
-  PlayedTask& task =
-      Publish(1, {.bound = {v4 ? Address("0.0.0.0") : Address("::"), 53},
-                  .guest = {v4 ? kGuest4 : kGuest6, 53},
-                  .identity = ClientIdentity::kPreserveSource});
+  PlayedTask& task = Publish(1, {.bound = {v4 ? Address("0.0.0.0") : Address("::"), 53},
+                                 .guest = {v4 ? kGuest4 : kGuest6, 53},
+                                 .identity = ClientIdentity::kPreserveSource});
   const GuestDatagram question = Through(task, client, Text("?"));
   if (GetParam().itself) {
     EXPECT_EQ(question.source, client.peer);
@@ -395,8 +395,8 @@ TEST_F(UdpPortsTest, AMappedClientIsSeenAsItsIpv4Self) {
 }
 
 TEST_F(UdpPortsTest, AProxyHeaderPrecedesEachDatagram) {
-  PlayedTask& task = Publish(1, {.bound = {Address("0.0.0.0"), 53},
-                                 .identity = ClientIdentity::kProxyProtocol});
+  PlayedTask& task =
+      Publish(1, {.bound = {Address("0.0.0.0"), 53}, .identity = ClientIdentity::kProxyProtocol});
   DatagramPath client = From("198.51.100.7", 40'000);
   client.local = Address("192.0.2.1");
   const std::vector<uint8_t> header =
@@ -447,6 +447,7 @@ TEST_F(UdpPortsTest, WithoutTheGuestsMacNothingCanBeSent) {
   Pass();
   EXPECT_EQ(link_->waiting_to_guest(), 0u);
   EXPECT_EQ(counters_.udp_lost_no_guest.value(), 1u);
+  EXPECT_EQ(solicited_, std::vector{kGuest4}) << "but asked for";
   EXPECT_EQ(Live(1), 0u);
   addresses_.guest_mac = kGuestMac;
   EXPECT_EQ(Through(task, From("127.0.0.1", 40'000), Text("?")).payload, Text("?"));
