@@ -126,7 +126,7 @@ std::optional<Original> ReadOriginal(std::span<const uint8_t> packet) {
   if (!header) return std::nullopt;
   const auto rest = packet.subspan(kIpv6HeaderBytes);
   const ExtensionWalk walk = WalkExtensions(header->U8<6>(), rest);
-  if (walk.drop) return std::nullopt;
+  if (walk.drop || walk.fragment) return std::nullopt;
   return Original{header->Ipv6<8>(), header->Ipv6<24>(), walk.protocol,
                   rest.subspan(walk.header_bytes)};
 }

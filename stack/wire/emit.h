@@ -26,12 +26,6 @@ struct LinkAddresses {
 // The Ethernet header (nothing on an L3 link); returns its length, 14 or 0.
 size_t EmitEthernet(const LinkAddresses& link, Family family, std::span<uint8_t> out);
 
-// Which part of a datagram a fragment is.
-struct FragmentPosition {
-  uint16_t offset = 0;  // in bytes; a multiple of 8
-  bool more = false;    // this is not the last one
-};
-
 struct IpHeaderFields {
   IpAddress source;
   IpAddress destination;
@@ -103,7 +97,7 @@ struct TcpControl {
 size_t EmitTcpControl(const LinkAddresses& link, const TcpControl& segment, std::span<uint8_t> out);
 
 // The largest frame that the functions above write, but for EmitEchoReply: its
-// answer is as long as the question, so up to the MTU and an Ethernet header.
+// answer is as long as the question, which may have come in fragments.
 inline constexpr size_t kEmittedFrameBytesMax = kEthernetHeaderBytes + 1280 + 40;
 
 }  // namespace penstock
