@@ -12,51 +12,6 @@ IpAddress AddressAt(std::span<const uint8_t> bytes, size_t at, size_t length) {
   return IpAddress::From(bytes.subspan(at, length));
 }
 
-void Append16(Bytes& bytes, size_t value) {
-  bytes.push_back(static_cast<uint8_t>(value >> 8));
-  bytes.push_back(static_cast<uint8_t>(value));
-}
-void Append32(Bytes& bytes, uint32_t value) {
-  Append16(bytes, value >> 16);
-  Append16(bytes, value & 0xffff);
-}
-
-struct Piece {
-  uint32_t identification = 0;
-  size_t offset = 0;
-  bool more = false;
-  bool whole = true;
-};
-
-Bytes FrameOf(const GuestDatagram& datagram, const Piece& piece, std::span<const uint8_t> body) {
-  const bool v4 = datagram.source.address.is_v4();
-  Bytes packet;
-  const size_t offset_field = piece.offset / 8;
-  if (v4) {
-    packet = {0x45, 0};
-    Append16(packet, 20 + body.size());
-    Append16(packet, piece.identification & 0xffff);
-    Append16(packet, piece.whole ? 0x4000 : (piece.more ? 0x2000 : 0) | offset_field);
-    packet.insert(packet.end(), {64, kUdp, 0, 0});
-  } else {
-    packet = {0x60, 0, 0, 0};
-    Append16(packet, body.size() + (piece.whole ? 0 : 8));
-    packet.insert(packet.end(), {piece.whole ? kUdp : kFragmentHeader, 64});
-  }
-  for (const IpAddress* address : {&datagram.source.address, &datagram.destination.address}) {
-    packet.insert(packet.end(), address->wire().begin(), address->wire().end());
-  }
-  if (v4) {
-    FixIpv4Checksum(packet, 0);
-  } else if (!piece.whole) {
-    packet.insert(packet.end(), {kUdp, 0});
-    Append16(packet, offset_field << 3 | (piece.more ? 1 : 0));
-    Append32(packet, piece.identification);
-  }
-  packet.insert(packet.end(), body.begin(), body.end());
-  return EthernetFrame(packet);
-}
-
 }  // namespace
 
 // ---------------------------------------------------------------- from the stack
@@ -135,29 +90,17 @@ std::optional<GuestDatagram> UdpGuest::TakeWhole(const IpAddress& source,
 // ---------------------------------------------------------------- to the stack
 
 std::vector<Bytes> UdpGuest::Frames(const GuestDatagram& datagram, size_t mtu) {
-  const bool v4 = datagram.source.address.is_v4();
-  const size_t ip_header = v4 ? 20 : 40;
-  Bytes udp;
-  Append16(udp, datagram.source.port);
-  Append16(udp, datagram.destination.port);
-  Append16(udp, kUdpHeader + datagram.payload.size());
-  Append16(udp, 0);
-  udp.insert(udp.end(), datagram.payload.begin(), datagram.payload.end());
-  const auto sum = static_cast<uint16_t>(
-      ~SlowTransportSum(datagram.source.address, datagram.destination.address, kUdp, udp));
-  Put16(udp, 6, sum == 0 ? 0xffff : sum);
-  if (udp.size() + ip_header <= mtu) return {FrameOf(datagram, {}, udp)};
-  const size_t step = (mtu - ip_header - (v4 ? 0 : 8)) / 8 * 8;
+  const IpSpec ip{.source = datagram.source.address, .destination = datagram.destination.address};
+  const Transport udp = UdpDatagram({.source_port = datagram.source.port,
+                                     .destination_port = datagram.destination.port,
+                                     .payload = datagram.payload});
+  const size_t headers = ip.source.is_v4() ? 20 : 40;
+  if (udp.bytes.size() + headers <= mtu) return {EthernetFrame(IpPacket(ip, udp))};
+  const size_t fragment_header = ip.source.is_v4() ? 0 : 8;
+  const size_t bytes = (mtu - headers - fragment_header) / 8 * 8;
   std::vector<Bytes> frames;
-  const uint32_t identification = identification_++;
-  for (size_t at = 0; at < udp.size(); at += step) {
-    const size_t bytes = std::min(step, udp.size() - at);
-    frames.push_back(FrameOf(datagram,
-                             {.identification = identification,
-                              .offset = at,
-                              .more = at + bytes < udp.size(),
-                              .whole = false},
-                             std::span(udp).subspan(at, bytes)));
+  for (const Bytes& packet : FragmentPackets(ip, udp, bytes, identification_++)) {
+    frames.push_back(EthernetFrame(packet));
   }
   return frames;
 }
