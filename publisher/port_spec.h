@@ -13,14 +13,27 @@
 //                                 without these host ports (and those they lead to)
 //   0:80                          a host port that the system chooses and the result tells;
 //                                 0:9000-9003 chooses one for each guest port
+//
+// ADDRESS:    A.B.C.D, [IPV6], [IPV6%INTERFACE] for a link-local one, INTERFACE, or *;
+//             left out: 127.0.0.1
+// INTERFACE:  1 to 15 printable ASCII characters, at least one of them a letter, none of
+//             them / : % * [ ]
+// HOSTPORTS:  0, PORT or PORT-PORT, then perhaps ,~PORT or ,~PORT-PORT up to 64 times
+// GUESTPORTS: PORT or PORT-PORT
+// PORT:       1 to 65535, no zero in front
+//
+// port_selector.h reads nearly the same text as a question.
 #ifndef PENSTOCK_PUBLISHER_PORT_SPEC_H_
 #define PENSTOCK_PUBLISHER_PORT_SPEC_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "relay/endpoint.h"
 
@@ -44,7 +57,7 @@ struct PortRange {
   friend bool operator==(const PortRange&, const PortRange&) = default;
 };
 
-// Where the host listens.
+// Where the host listens. What a kind does not use keeps its default.
 struct BindPlace {
   enum class Kind : uint8_t {
     kAddress,    // `address`; with `interface` the zone of a link-local one
@@ -58,10 +71,15 @@ struct BindPlace {
   friend bool operator==(const BindPlace&, const BindPlace&) = default;
 };
 
+// A spec has at most this many excluded ranges, and its text this many bytes; the longest
+// text of a valid spec is shorter (port_text.cc has the sum).
+inline constexpr size_t kExcludedCountMax = 64;
+inline constexpr size_t kPortSpecBytesMax = 1024;
+
 struct PortSpec {
   BindPlace place;
-  PortRange host;   // {0, 0}: chosen by the system, one for each guest port
-  PortRange guest;  // as many as `host`, unless that is {0, 0}
+  PortRange host;                   // {0, 0}: chosen by the system, one for each guest port
+  PortRange guest;                  // as many as `host`, unless that is {0, 0}
   std::vector<PortRange> excluded;  // of `host`
   PortProtocol protocol = PortProtocol::kTcp;
   ClientIdentity identity = ClientIdentity::kGateway;  // not part of the text
@@ -73,18 +91,27 @@ struct PortSpec {
 //   "the guest's port is 70000: it must be 1 to 65535
 //     8080:70000/tcp
 //          ^"
+// What is not printable ASCII in the text is shown as "?".
 [[nodiscard]] absl::StatusOr<PortSpec> ParsePortSpec(std::string_view text);
 
-// What ParsePortSpec reads as the same spec.
+// What ParsePortSpec reads as the same spec, but for its identity. For a valid spec.
 [[nodiscard]] std::string ToString(const PortSpec& spec);
+
+// "8080"; "8000-8010".
+[[nodiscard]] std::string ToString(const PortRange& range);
+// "127.0.0.1"; "[fe80::1%eth0]"; "eth0"; "*".
+[[nodiscard]] std::string ToString(const BindPlace& place);
 
 // "tcp"; "udp".
 [[nodiscard]] std::string_view Name(PortProtocol protocol);
 // "gateway", "preserve-source", "proxy-protocol".
 [[nodiscard]] std::string_view Name(ClientIdentity identity);
+// The one with that name.
+[[nodiscard]] std::optional<ClientIdentity> ClientIdentityNamed(std::string_view name);
 
-// OK, or InvalidArgument that says what cannot work in a spec that was not parsed:
-// counts that differ, a guest port 0, an excluded range outside.
+// OK, or InvalidArgument with a sentence that says what cannot work in a spec that was
+// not parsed: counts that differ, a guest port 0, an excluded range outside, an address
+// that nothing can listen on. The system is not asked.
 [[nodiscard]] absl::Status Validate(const PortSpec& spec);
 
 }  // namespace penstock
