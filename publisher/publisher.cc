@@ -216,6 +216,7 @@ void Publisher::BeginListener(Port& port, int descriptor) {
   port.gauge = std::make_shared<PortGauge>();
   port.gauge->guest_port = port.row.guest.port;
   port.gauge->family = port.row.guest.address.family;
+  port.gauge->dialing_max = options_.dialing_max;
   port.gauge->relay_index = static_cast<uint8_t>(port.place);
   place.run([&] {
     port.task = options_.make_listener(*place.relay,

@@ -140,6 +140,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   [[nodiscard]] DatagramCounts& counts() { return datagram_counts_; }
 
  private:
+  friend class FlowAudit;  // tests/world
   void Serve(FlowPipe& pipe);
   // The task of the flow that opens, nullptr if none does.
   FlowTask* BeginTask(FlowPipe& pipe);
