@@ -100,6 +100,7 @@ class Stack::Impl {
   std::shared_ptr<Relay> own_relay_;
   std::vector<Relay*> relays_;
   ListenerMaker make_listener_ = &MakeTcpListener;
+  UdpTaskMaker make_udp_task_ = &MakeUdpTask;
   std::unique_ptr<Publisher> publisher_;
   std::unique_ptr<TcpFlows> flows_;
   std::unique_ptr<UdpPorts> udp_ports_;

@@ -29,6 +29,8 @@ struct GuestDatagram {
 
 class UdpGuest final {
  public:
+  explicit UdpGuest(const MacAddress& mac = kGuestMac) : mac_(mac) {}
+
   // A frame from the stack: the datagram that it is, or that it completes. nullopt for
   // everything else, UDP or not.
   std::optional<GuestDatagram> Take(std::span<const uint8_t> frame, const Offload& offload = {});
@@ -63,6 +65,7 @@ class UdpGuest final {
     return std::nullopt;
   }
 
+  const MacAddress mac_;
   std::map<SetKey, Set> sets_;
   std::deque<SetKey> by_age_;
   uint64_t malformed_ = 0;
