@@ -75,10 +75,8 @@ FAULTS = (
      "peer_->CloseByRelay(true)", "peer_->CloseByRelay(false)",
      "a client that no flow was opened for sees an end, not a reset"),
     ("guest not dialled for ever", "stack/flow/tcp_timers.cc",
-     "flow.port != nullptr ? config_.inbound_dial_timeout\n"
-     "                                                         : config_.handshake_timeout",
-     "flow.port != nullptr ? config_.stall_timeout\n"
-     "                                                         : config_.handshake_timeout",
+     "flow.port != nullptr ? config_.inbound_dial_timeout",
+     "flow.port != nullptr ? config_.stall_timeout",
      "a guest that does not answer keeps its client for half an hour"),
     ("error swallowed by a read", "relay/tcp_task.h",
      "    decisions_.OnHostError(got.error);\n  }\n  block.length",
