@@ -45,6 +45,8 @@ namespace penstock::world {
   X(pause_ms, 0, 1000000, "for so long")                                                      \
   X(strays, 0, 1000, "segments that no sane TCP would send, into live flows and without one") \
   X(stray_gap_us, 1000, 10000000, "between two of them")                                      \
+  X(stray_fragments, 0, 1000, "per mille of them: IP fragments, hostile or of nothing")       \
+  X(fragment, 0, 1000, "per mille: a segment of the guest's comes in IP fragments")           \
   X(cut_at_ms, 0, 100000000, "the stack is destroyed in the middle; 0: never")
 
 // Ends: 0 FIN after the last byte · 1 reset at end_at · 2 FIN only after the other side's (the
