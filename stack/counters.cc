@@ -17,6 +17,13 @@ uint64_t CounterSnapshot::drops_total() const {
   return total;
 }
 
+void Counters::CountAgain(const CounterSnapshot& before, uint64_t frames) noexcept {
+  frames_consumed.Add((frames_consumed.value() - before.frames_consumed) * frames);
+  for (size_t i = 0; i < kDropCauseCount; ++i) {
+    drops[i].Add((drops[i].value() - before.drops[i]) * frames);
+  }
+}
+
 CounterSnapshot Counters::Snapshot() const {
   CounterSnapshot copy;
 #define PENSTOCK_X(field, help) copy.field = field.value();
@@ -29,6 +36,7 @@ CounterSnapshot Counters::Snapshot() const {
   copy.flows_closing = static_cast<uint32_t>(flows_closing.value());
   copy.buffer_bytes_to_host = buffer_bytes_to_host.value();
   copy.buffer_bytes_to_guest = buffer_bytes_to_guest.value();
+  copy.fragments_held = static_cast<uint32_t>(fragments_held.value());
   copy.flow_count_max = static_cast<uint32_t>(flow_count_max.value());
   return copy;
 }

@@ -2,7 +2,10 @@
 // reader: values are relaxed atomics, and a snapshot is a plain copy.
 //
 // A frame from the guest ends in exactly one place: consumed, or dropped under
-// one DropCause. There is no unnamed discard.
+// one DropCause. There is no unnamed discard. A fragment may wait before that for the
+// rest of its datagram; all of them end where the datagram does. So at any moment
+//
+//   frames_to_host = frames_consumed + all drops + fragments_held
 #ifndef PENSTOCK_STACK_COUNTERS_H_
 #define PENSTOCK_STACK_COUNTERS_H_
 
@@ -40,7 +43,6 @@ namespace penstock {
   X(kIpv6RoutingTypeZero, "ipv6_routing_type_zero")           \
   X(kIpv6ExtensionHeader, "ipv6_extension_header")            \
   X(kIpv6TooManyExtensions, "ipv6_too_many_extensions")       \
-  X(kFragment, "fragment")                                    \
   X(kMartianAddress, "martian_address")                       \
   X(kUnknownProtocol, "unknown_protocol")                     \
   X(kOffloadMismatch, "offload_mismatch")                     \
@@ -57,6 +59,12 @@ namespace penstock {
   X(kIcmpIgnored, "icmp_ignored")                             \
   X(kNdpMalformed, "ndp_malformed")                           \
   X(kNdpIgnored, "ndp_ignored")                               \
+  X(kFragmentMalformed, "fragment_malformed")                 \
+  X(kFragmentOverlap, "fragment_overlap")                     \
+  X(kFragmentOversized, "fragment_oversized")                 \
+  X(kFragmentDuplicate, "fragment_duplicate")                 \
+  X(kFragmentLimit, "fragment_limit")                         \
+  X(kFragmentTimeout, "fragment_timeout")                     \
   X(kNoBuffer, "no_buffer")                                   \
   X(kNoFlow, "no_flow")                                       \
   X(kSynWhileDialing, "syn_while_dialing")                    \
@@ -143,6 +151,7 @@ struct CounterSnapshot {
   uint32_t flows_closing = 0;          // waiting for the relay's last word
   uint64_t buffer_bytes_to_host = 0;   // guest bytes held for host sockets
   uint64_t buffer_bytes_to_guest = 0;  // host bytes held for the guest
+  uint32_t fragments_held = 0;         // frames that wait for the rest of their datagram
   // The configured flow limit, or what the process's descriptor limit leaves of it.
   uint32_t flow_count_max = 0;
 
@@ -171,9 +180,14 @@ struct Counters {
 #undef PENSTOCK_X
   std::array<Counter, kDropCauseCount> drops;
   Counter flows_dialing, flows_handshake, flows_open, flows_closing;
-  Counter buffer_bytes_to_host, buffer_bytes_to_guest, flow_count_max;
+  Counter buffer_bytes_to_host, buffer_bytes_to_guest, fragments_held, flow_count_max;
 
-  void Drop(DropCause cause) noexcept { drops[static_cast<size_t>(cause)].Add(1); }
+  void Drop(DropCause cause, uint64_t frames = 1) noexcept {
+    drops[static_cast<size_t>(cause)].Add(frames);
+  }
+  // Counts `frames` more frames as that one was which came since `before`: consumed, or
+  // dropped by the same cause.
+  void CountAgain(const CounterSnapshot& before, uint64_t frames) noexcept;
   // Any thread.
   [[nodiscard]] CounterSnapshot Snapshot() const;
 };

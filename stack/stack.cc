@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "stack/stack_impl.h"
 #include "stack/wire/icmp.h"
+#include "stack/wire/ip_frames.h"
 
 namespace penstock {
 namespace {
@@ -124,8 +125,10 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
     threads_.push_back(*std::move(thread));
   }
   counters_.flow_count_max.Set(config_.flow_count_max);
-  flows_ = std::make_unique<TcpFlows>(config_, capabilities_, addresses_, batch_, counters_,
-                                      relays_, kReceiveFrames * kFrameBytesMax);
+  flows_ =
+      std::make_unique<TcpFlows>(config_, capabilities_, addresses_, batch_, counters_, relays_,
+                                 kReceiveFrames * kFrameBytesMax + Reassembly::kBytesMax);
+  reassembly_.emplace(flows_->buffers(), counters_);
   OpenPublisher();
   for (size_t i = 0; i < kReceiveFrames; ++i) {
     GuestBuffer* buffer = flows_->buffers().Take(kFrameBytesMax);
@@ -163,6 +166,7 @@ void Stack::Impl::OpenPublisher() {
 Stack::Impl::~Impl() {
   for (auto& thread : threads_) thread->Join();
   if (own_relay_ != nullptr) own_relay_->Shutdown();
+  reassembly_.reset();
   if (flows_ != nullptr) {
     flows_->Shutdown();
     for (GuestBuffer* buffer : slots_) flows_->buffers().Give(buffer);
@@ -183,6 +187,7 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   flows_->TakeFromRelays();
   if (link_ready || !link_drained_ || link_->deadline() <= now) ReceiveFrames();
   flows_->RunTimers();
+  reassembly_->Expire(now);
   const bool complete = flows_->ServeReady(kFlowsPerPass) && link_drained_;
   (void)batch_.Flush();
   if (batch_.TakeReopened()) flows_->OnLinkWritable();
@@ -193,7 +198,7 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   // Once more at once, so that an embedder looks at link_ended() before it sleeps.
   if (link_->ended() && !std::exchange(link_end_told_, true)) return now;
   if (!complete || flows_->HasWork() || !SleepAllowed()) return now;
-  return std::min(flows_->NextDeadline(), link_->deadline());
+  return std::min({flows_->NextDeadline(), link_->deadline(), reassembly_->NextDeadline()});
 }
 
 // The second look of the doorbell's protocol.
@@ -271,26 +276,44 @@ void Stack::Impl::ReceiveFrames() {
 }
 
 void Stack::Impl::HandleFrame(const FrameToHost& frame, size_t slot) {
-  std::variant<Packet, DropCause> parsed = Parse(frame, parse_options_);
+  ParseResult parsed = Parse(frame, parse_options_);
   if (const auto* cause = std::get_if<DropCause>(&parsed)) {
     counters_.Drop(*cause);
     return;
   }
+  if (const auto* fragment = std::get_if<Fragment>(&parsed)) return HandleFragment(*fragment);
   auto& packet = std::get<Packet>(parsed);
   if (!parse_options_.guest_mac.has_value()) LearnGuestMac(packet);
-  HandlePacket(packet, slot);
+  HandlePacket(packet, slots_[slot]);
+  if (slots_[slot] == nullptr) {
+    GuestBuffer* fresh = flows_->buffers().TakeAlways(kFrameBytesMax);
+    fresh->is_slot = true;
+    slots_[slot] = fresh;
+    frames_[slot].room = fresh->room();
+  }
 }
 
-void Stack::Impl::HandlePacket(Packet& packet, size_t slot) {
+void Stack::Impl::HandleFragment(const Fragment& fragment) {
+  const std::optional<Reassembly::Datagram> datagram = reassembly_->Add(fragment, now_);
+  if (!datagram) return;
+  GuestBuffer* buffer = datagram->buffer;
+  ParseResult parsed = ParseDatagram(datagram->bytes, fragment.source_mac, parse_options_);
+  if (auto* packet = std::get_if<Packet>(&parsed)) {
+    if (!parse_options_.guest_mac.has_value()) LearnGuestMac(*packet);
+    const CounterSnapshot before = counters_.Snapshot();
+    buffer->is_slot = true;  // until it is known whether a flow keeps it
+    HandlePacket(*packet, buffer);
+    counters_.CountAgain(before, datagram->fragments - 1);
+  } else {
+    counters_.Drop(std::get<DropCause>(parsed), datagram->fragments);
+  }
+  if (buffer != nullptr) flows_->buffers().Give(buffer);
+}
+
+void Stack::Impl::HandlePacket(Packet& packet, GuestBuffer*& buffer) {
   switch (packet.protocol) {
     case Protocol::kTcp:
-      if (flows_->Segment(packet, *slots_[slot])) {
-        // The slot's buffer is a flow's now.
-        GuestBuffer* fresh = flows_->buffers().TakeAlways(kFrameBytesMax);
-        fresh->is_slot = true;
-        slots_[slot] = fresh;
-        frames_[slot].room = fresh->room();
-      }
+      if (flows_->Segment(packet, *buffer)) buffer = nullptr;
       return;
     case Protocol::kUdp:
       return HandleUdp(packet);
@@ -333,7 +356,24 @@ void Stack::Impl::HandleUdp(const Packet& packet) {
 
 void Stack::Impl::Reply(size_t length) {
   if (length == 0) return;
+  const size_t link_bytes = capabilities_.ethernet ? kEthernetHeaderBytes : 0;
+  if (length > link_bytes + config_.mtu) {
+    return ReplyInFragments({reply_.get() + link_bytes, length - link_bytes});
+  }
   if (!batch_.AppendCopy({reply_.get(), length})) counters_.replies_lost.Add(1);
+}
+
+// The answer to what came in fragments.
+void Stack::Impl::ReplyInFragments(std::span<const uint8_t> packet) {
+  IpFrames frames =
+      IpFrames::Of({.link = addresses_, .mtu = config_.mtu}, packet, ip_identification_++);
+  while (const auto frame = frames.Next()) {
+    // Copied: the next answer is written to the same place.
+    if (!batch_.Append(frame->header, frame->payload, {}, frame->offload)) {
+      counters_.replies_lost.Add(1);
+      return;
+    }
+  }
 }
 
 // From the first valid frame on the guest's MAC is fixed.

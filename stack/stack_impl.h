@@ -4,8 +4,9 @@
 // A pass, always in this order:
 //   1 control      Post()ed tasks
 //   2 relays       flows that have something from a host socket become ready
-//   3 ingress      frames from the link, parsed, to the gateway or to their flow
-//   4 timers       lwIP's tick, deadlines
+//   3 ingress      frames from the link, parsed, to the gateway or to their flow;
+//                  fragments when all of a datagram are there
+//   4 timers       lwIP's tick, deadlines, fragments whose rest did not come
 //   5 service      ready flows (tcp_flows.h)
 //   6 flush        the frames of the pass to the link, one wake per relay
 //   7 sleep        arm the doorbell, look once more, say when to come back
@@ -18,6 +19,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "publisher/publisher.h"
@@ -28,6 +30,7 @@
 #include "stack/service/gateway.h"
 #include "stack/stack.h"
 #include "stack/wire/packet.h"
+#include "stack/wire/reassembly.h"
 
 namespace penstock {
 
@@ -70,9 +73,12 @@ class Stack::Impl {
   void RunTasks(Stack& stack);
   void ReceiveFrames();
   void HandleFrame(const FrameToHost& frame, size_t slot);
-  void HandlePacket(Packet& packet, size_t slot);
+  void HandleFragment(const Fragment& fragment);
+  // `buffer` is where the packet lies; nullptr afterwards if a flow kept it.
+  void HandlePacket(Packet& packet, GuestBuffer*& buffer);
   void HandleUdp(const Packet& packet);
   void Reply(size_t length);
+  void ReplyInFragments(std::span<const uint8_t> packet);
   void LearnGuestMac(const Packet& packet);
   void WatchLinkWritable(bool wanted);
   [[nodiscard]] bool SleepAllowed();
@@ -94,10 +100,12 @@ class Stack::Impl {
   ListenerMaker make_listener_ = &MakeTcpListener;
   std::unique_ptr<Publisher> publisher_;
   std::unique_ptr<TcpFlows> flows_;
+  std::optional<Reassembly> reassembly_;
 
   std::vector<GuestBuffer*> slots_;
   std::vector<FrameToHost> frames_;
   std::unique_ptr<uint8_t[]> reply_ = std::make_unique<uint8_t[]>(kFrameBytesMax);
+  uint32_t ip_identification_ = 0;  // of replies in fragments
   Time now_{};
   Time last_frame_{};
   bool link_drained_ = false;

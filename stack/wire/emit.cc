@@ -16,7 +16,6 @@
 namespace penstock {
 namespace {
 
-constexpr uint32_t kIpPacketBytesMax = 65'535;
 // Of the whole ICMP error, IP header included: the smallest packet that every host
 // takes (RFC 1122 3.3.2), the smallest MTU of IPv6.
 constexpr size_t kIcmpv4ErrorBytesMax = 576, kIcmpv6ErrorBytesMax = 1280;
@@ -29,6 +28,14 @@ size_t WriteEthernet(const LinkAddresses& link, const MacAddress& destination, u
   writer.Bytes(link.gateway_mac);
   writer.U16(ether_type);
   return writer.length();
+}
+
+uint16_t Ipv4FragmentField(const IpHeaderFields& fields) {
+  constexpr uint16_t kDontFragment = 0x4000, kMoreFragments = 0x2000;
+  if (!fields.fragment) return fields.dont_fragment ? kDontFragment : 0;
+  // In units of 8 bytes.
+  return static_cast<uint16_t>(fields.fragment->offset / 8 |
+                               (fields.fragment->more ? kMoreFragments : 0));
 }
 
 // A whole frame but for the body. `body` is empty if it does not fit into `out`.
@@ -119,7 +126,7 @@ std::optional<Original> ReadOriginal(std::span<const uint8_t> packet) {
   if (!header) return std::nullopt;
   const auto rest = packet.subspan(kIpv6HeaderBytes);
   const ExtensionWalk walk = WalkExtensions(header->U8<6>(), rest);
-  if (walk.drop) return std::nullopt;
+  if (walk.drop || walk.fragment) return std::nullopt;
   return Original{header->Ipv6<8>(), header->Ipv6<24>(), walk.protocol,
                   rest.subspan(walk.header_bytes)};
 }
@@ -168,26 +175,35 @@ size_t EmitEthernet(const LinkAddresses& link, Family family, std::span<uint8_t>
 
 size_t EmitIpHeader(const IpHeaderFields& fields, std::span<uint8_t> out) {
   const bool v4 = fields.source.is_v4();
-  const uint32_t length = fields.payload_bytes + (v4 ? uint32_t{kIpv4HeaderBytes} : 0);
+  const bool fragment_header = !v4 && fields.fragment.has_value();
+  const uint32_t length = fields.payload_bytes + (v4                ? uint32_t{kIpv4HeaderBytes}
+                                                  : fragment_header ? kIpv6FragmentHeaderBytes
+                                                                    : 0);
   if (fields.payload_bytes > kIpPacketBytesMax || length > kIpPacketBytesMax) return 0;
   Writer writer(out);
   if (v4) {
     writer.U8(0x45);
     writer.U8(fields.traffic_class);
     writer.U16(static_cast<uint16_t>(length));
-    writer.U16(fields.identification);
-    writer.U16(fields.dont_fragment ? 0x4000 : 0);
+    writer.U16(static_cast<uint16_t>(fields.identification));
+    writer.U16(Ipv4FragmentField(fields));
     writer.U8(fields.hop_limit);
     writer.U8(fields.protocol);
     writer.U16(0);  // the checksum, below
   } else {
     writer.U32(uint32_t{6} << 28 | uint32_t{fields.traffic_class} << 20);
     writer.U16(static_cast<uint16_t>(length));
-    writer.U8(fields.protocol);
+    writer.U8(fragment_header ? kIpv6FragmentHeader : fields.protocol);
     writer.U8(fields.hop_limit);
   }
   writer.Bytes(fields.source.wire());
   writer.Bytes(fields.destination.wire());
+  if (fragment_header) {
+    writer.U8(fields.protocol);
+    writer.U8(0);  // reserved
+    writer.U16(static_cast<uint16_t>(fields.fragment->offset | (fields.fragment->more ? 1 : 0)));
+    writer.U32(fields.identification);
+  }
   if (v4 && writer.length() != 0) StoreChecksum(out.first<kIpv4HeaderBytes>(), 10, 0);
   return writer.length();
 }

@@ -8,6 +8,7 @@
 #define PENSTOCK_STACK_WIRE_EMIT_H_
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "relay/endpoint.h"
@@ -31,11 +32,13 @@ struct IpHeaderFields {
   uint8_t protocol = 6;  // IANA number
   uint8_t hop_limit = 64;
   uint8_t traffic_class = 0;
-  uint16_t identification = 0;  // IPv4 only
-  bool dont_fragment = true;    // IPv4 only
-  uint32_t payload_bytes = 0;   // behind the IP header
+  uint32_t identification = 0;  // IPv4: the lower 16 bits; IPv6: of fragments only
+  bool dont_fragment = true;    // IPv4 only, and not of fragments
+  uint32_t payload_bytes = 0;   // behind the IP header, and IPv6's fragment header
+  std::optional<FragmentPosition> fragment = std::nullopt;  // unset: the packet is whole
 };
-// Returns 20 or 40. The IPv4 header checksum is complete.
+// Returns 20 or 40; 48 for a fragment of IPv6, whose fragment header it writes, too. The
+// IPv4 header checksum is complete.
 size_t EmitIpHeader(const IpHeaderFields& fields, std::span<uint8_t> out);
 
 // The folded, not complemented sum of the pseudo-header: what stands in the
@@ -94,7 +97,7 @@ struct TcpControl {
 size_t EmitTcpControl(const LinkAddresses& link, const TcpControl& segment, std::span<uint8_t> out);
 
 // The largest frame that the functions above write, but for EmitEchoReply: its
-// answer is as long as the question, so up to the MTU and an Ethernet header.
+// answer is as long as the question, which may have come in fragments.
 inline constexpr size_t kEmittedFrameBytesMax = kEthernetHeaderBytes + 1280 + 40;
 
 }  // namespace penstock

@@ -99,7 +99,8 @@ std::optional<DropCause> CheckNeighbourDiscovery(const Packet& packet) {
   const uint8_t type = header->U8<0>();
   const size_t fixed_bytes = NeighbourDiscoveryFixedBytes(type);
   if (fixed_bytes == 0) return std::nullopt;
-  if (packet.hop_limit != 255 || header->U8<1>() != 0 || packet.transport.size() < fixed_bytes) {
+  if (packet.fragmented || packet.hop_limit != 255 || header->U8<1>() != 0 ||
+      packet.transport.size() < fixed_bytes) {
     return DropCause::kNdpMalformed;
   }
   const NdOptions options = WalkNdOptions(packet.transport.subspan(fixed_bytes));

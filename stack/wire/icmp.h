@@ -19,7 +19,8 @@ namespace penstock {
 
 // Everything that the RFC makes a condition of validity for an ICMPv6 message of
 // neighbour discovery (others pass): hop limit 255, code 0, length, a sound target,
-// sound options. `packet` has an ICMP header and a good checksum.
+// sound options, and no fragment header (RFC 6980). `packet` has an ICMP header and a good
+// checksum.
 [[nodiscard]] std::optional<DropCause> CheckNeighbourDiscovery(const Packet& packet);
 
 // A segment of ours, as an error quotes it.

@@ -25,9 +25,7 @@ Drop CheckIpv4Options(std::span<uint8_t> options) {
   return walk.malformed() ? Drop(DropCause::kIpv4Option) : Drop();
 }
 
-// IPv6 extension headers (IANA "IPv6 Extension Header Types") and the options of
-// two of them.
-constexpr uint8_t kHopByHop = 0, kRouting = 43, kFragmentHeader = 44, kDestinationOptions = 60;
+// Options of IPv6 extension headers.
 constexpr uint8_t kPad1 = 0, kRouterAlert = 5, kJumboPayload = 0xc2;
 
 // Type, length of the data, data. The two highest bits of a type say what to do
@@ -58,9 +56,21 @@ Drop CheckRouting(std::span<const uint8_t> routing) {
   return header->U8<3>() != 0 ? Drop(DropCause::kIpv6ExtensionHeader) : Drop();
 }
 
+// Of a packet there is at most one.
+void TakeFragmentHeader(const Header<8>& header, ExtensionWalk& walk) {
+  if (walk.fragment_header) walk.drop = DropCause::kIpv6ExtensionHeader;
+  walk.fragment_header = true;
+  walk.header_bytes += kIpv6FragmentHeaderBytes;
+  walk.protocol = header.U8<0>();
+  walk.identification = header.U32<4>();
+  const FragmentPosition position{.offset = static_cast<uint16_t>(header.U16<2>() & 0xfff8),
+                                  .more = (header.U16<2>() & 1) != 0};
+  if (position.offset != 0 || position.more) walk.fragment = position;
+}
+
 bool IsExtension(uint8_t protocol) {
-  return protocol == kHopByHop || protocol == kRouting || protocol == kFragmentHeader ||
-         protocol == kDestinationOptions;
+  return protocol == kIpv6HopByHop || protocol == kIpv6Routing || protocol == kIpv6FragmentHeader ||
+         protocol == kIpv6DestinationOptions;
 }
 
 }  // namespace
@@ -82,13 +92,18 @@ IpResult ParseIpv4(std::span<uint8_t> bytes, Packet& packet) {
   }
   const auto options = bytes.subspan(kIpv4HeaderBytes, header_bytes - kIpv4HeaderBytes);
   if (const Drop drop = CheckIpv4Options(options)) return {drop};
-  if ((header->U16<6>() & 0x3fff) != 0) return {DropCause::kFragment};  // more, or an offset
   packet.hop_limit = header->U8<8>();
   packet.source = header->Ipv4<12>();
   packet.destination = header->Ipv4<16>();
   packet.ip = bytes.first(total_bytes);
   packet.transport = packet.ip.subspan(header_bytes);
-  return {std::nullopt, header->U8<9>()};
+  IpResult result{.protocol = header->U8<9>()};
+  if (const uint16_t field = header->U16<6>(); (field & 0x3fff) != 0) {  // more, or an offset
+    result.fragment = {.offset = static_cast<uint16_t>((field & 0x1fff) * 8),
+                       .more = (field & 0x2000) != 0};
+    result.identification = header->U16<4>();
+  }
+  return result;
 }
 
 IpResult ParseIpv6(std::span<uint8_t> bytes, Packet& packet) {
@@ -98,31 +113,36 @@ IpResult ParseIpv6(std::span<uint8_t> bytes, Packet& packet) {
   const size_t payload_bytes = header->U16<4>();
   const uint8_t next_header = header->U8<6>();
   // A jumbogram says its length in a hop-by-hop option and 0 here.
-  if (payload_bytes == 0 && next_header == kHopByHop) return {DropCause::kIpv6Jumbogram};
+  if (payload_bytes == 0 && next_header == kIpv6HopByHop) return {DropCause::kIpv6Jumbogram};
   if (payload_bytes > bytes.size() - kIpv6HeaderBytes) return {DropCause::kIpv6PayloadLength};
   packet.ip = bytes.first(kIpv6HeaderBytes + payload_bytes);
   const ExtensionWalk walk = WalkExtensions(next_header, packet.ip.subspan(kIpv6HeaderBytes));
   if (walk.drop) return {walk.drop};
   packet.hop_limit = header->U8<7>();
+  packet.fragmented = walk.fragment_header;
   packet.source = header->Ipv6<8>();
   packet.destination = header->Ipv6<24>();
   packet.transport = packet.ip.subspan(kIpv6HeaderBytes + walk.header_bytes);
-  return {std::nullopt, walk.protocol};
+  return {std::nullopt, walk.protocol, walk.fragment, walk.identification};
 }
 
 ExtensionWalk WalkExtensions(uint8_t next_header, std::span<const uint8_t> bytes) {
   ExtensionWalk walk{.protocol = next_header};
   for (int count = 0; IsExtension(walk.protocol); ++count) {
     if (count == kExtensionHeaderCountMax) return {DropCause::kIpv6TooManyExtensions};
-    if (walk.protocol == kFragmentHeader) return {DropCause::kFragment};
-    if (walk.protocol == kHopByHop && count != 0) return {DropCause::kIpv6ExtensionHeader};
+    if (walk.protocol == kIpv6HopByHop && count != 0) return {DropCause::kIpv6ExtensionHeader};
     const auto header = Header<8>::At(bytes, walk.header_bytes);
     if (!header) return {DropCause::kIpv6ExtensionHeader};
+    if (walk.protocol == kIpv6FragmentHeader) {
+      TakeFragmentHeader(*header, walk);
+      if (walk.drop || walk.fragment) return walk;
+      continue;
+    }
     const size_t header_bytes = (size_t{header->U8<1>()} + 1) * 8;
     if (header_bytes > bytes.size() - walk.header_bytes) return {DropCause::kIpv6ExtensionHeader};
     const auto extension = bytes.subspan(walk.header_bytes, header_bytes);
-    const Drop drop = walk.protocol == kRouting ? CheckRouting(extension)
-                                                : CheckIpv6Options(extension.subspan(2));
+    const Drop drop = walk.protocol == kIpv6Routing ? CheckRouting(extension)
+                                                    : CheckIpv6Options(extension.subspan(2));
     if (drop) return {drop};
     walk.protocol = header->U8<0>();
     walk.header_bytes += header_bytes;

@@ -2,7 +2,7 @@
 // thread.
 //
 // Read first: RFC 791 3.1, RFC 8200 3–4, RFC 2675 (jumbograms), RFC 5095 (routing
-// type 0), RFC 6398 (router alert).
+// type 0), RFC 6398 (router alert), RFC 6946 (atomic fragments).
 #ifndef PENSTOCK_STACK_WIRE_IP_H_
 #define PENSTOCK_STACK_WIRE_IP_H_
 
@@ -18,10 +18,13 @@ namespace penstock {
 struct IpResult {
   std::optional<DropCause> drop = std::nullopt;
   uint8_t protocol = 0;  // IANA number of the transport header
+  // Set: `transport` is not that, but a part of a datagram with this identification.
+  std::optional<FragmentPosition> fragment = std::nullopt;
+  uint32_t identification = 0;
 };
 
-// Sets source, destination, hop_limit, ip and transport of `packet` from `bytes`,
-// which begin with the IP header and may go on behind the packet's end.
+// Sets source, destination, hop_limit, fragmented, ip and transport of `packet` from
+// `bytes`, which begin with the IP header and may go on behind the packet's end.
 [[nodiscard]] IpResult ParseIpv4(std::span<uint8_t> bytes, Packet& packet);
 [[nodiscard]] IpResult ParseIpv6(std::span<uint8_t> bytes, Packet& packet);
 
@@ -30,8 +33,13 @@ inline constexpr int kExtensionHeaderCountMax = 8;
 
 struct ExtensionWalk {
   std::optional<DropCause> drop = std::nullopt;
-  uint8_t protocol = 0;     // what follows the last extension header
-  size_t header_bytes = 0;  // of all extension headers
+  uint8_t protocol = 0;          // what follows the last extension header
+  size_t header_bytes = 0;       // of all extension headers
+  bool fragment_header = false;  // there was one
+  // Set: it makes the packet a part of a datagram, and was the last to be looked at. (A
+  // fragment header with neither an offset nor more to come is like any other.)
+  std::optional<FragmentPosition> fragment = std::nullopt;
+  uint32_t identification = 0;
 };
 
 // `bytes` is what follows the IPv6 header, whose next-header field is `next_header`.

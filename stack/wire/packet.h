@@ -1,6 +1,6 @@
 // What the parser makes of a frame from the guest: a Packet whose fields were all
-// checked against the bytes, or a DropCause. The only reader of guest bytes below
-// TCP payload. Pure functions; poll thread.
+// checked against the bytes, a Fragment of one, or a DropCause. The only reader of guest
+// bytes below TCP payload. Pure functions; poll thread.
 #ifndef PENSTOCK_STACK_WIRE_PACKET_H_
 #define PENSTOCK_STACK_WIRE_PACKET_H_
 
@@ -38,7 +38,8 @@ struct Packet {
   IpAddress destination;  // ARP: target protocol address
   MacAddress source_mac{};
   bool to_broadcast_or_multicast_mac = false;
-  uint8_t hop_limit = 0;  // TTL
+  bool fragmented = false;  // put together from fragments, or with IPv6's fragment header
+  uint8_t hop_limit = 0;    // TTL
 
   // Views into the frame; live as long as its buffer. Writable: lwIP swaps the
   // TCP header in place, and the option rewriting below works in place.
@@ -51,6 +52,30 @@ struct Packet {
   TcpFields tcp;
 };
 
+// Which part of a datagram a fragment is.
+struct FragmentPosition {
+  uint16_t offset = 0;  // in bytes; a multiple of 8
+  bool more = false;    // this is not the last one
+};
+
+// A part of a datagram. Its IP headers, addresses and size were checked like a packet's;
+// what only all parts together can show, Reassembly looks at (reassembly.h).
+struct Fragment {
+  IpAddress source;
+  IpAddress destination;
+  MacAddress source_mac{};
+  uint32_t identification = 0;
+  FragmentPosition position;
+  uint8_t protocol = 0;  // IANA number of what the datagram begins with
+  // Views into the frame; live as long as its buffer.
+  std::span<const uint8_t> headers;  // IPv6: with the extension headers before the fragment's
+  std::span<const uint8_t> payload;
+};
+
+// Of IPv6, the extension headers before a fragment header that Parse lets pass: three
+// small ones. It is what a frame's buffer has room for before the largest datagram.
+inline constexpr size_t kExtensionBytesBeforeFragmentMax = 24;
+
 struct ParseOptions {
   bool ethernet = true;
   MacAddress gateway_mac{};
@@ -62,16 +87,22 @@ struct ParseOptions {
 };
 
 // Checks everything in `frame` that the stack relies on: Ethernet, source MAC and
-// source address, IP header, lengths, extension headers, fragments (dropped by
-// name), martian addresses, transport header, TCP options, checksums where the
-// link does not vouch for them, and the offload fields against all of it.
+// source address, IP header, lengths, extension headers, martian addresses, transport
+// header, TCP options, checksums where the link does not vouch for them, and the
+// offload fields against all of it. A fragment is checked up to its IP headers.
 //
 // For TCP it also defuses what lwIP would believe: MSS, window-scale and
 // SACK-permitted options become NOPs in every segment without SYN, and ECN flags
 // and the urgent flag and pointer are cleared (urgent data is data). The length
 // of the IP packet rules: bytes behind it (Ethernet padding) are cut off.
-[[nodiscard]] std::variant<Packet, DropCause> Parse(const FrameToHost& frame,
-                                                    const ParseOptions& options);
+using ParseResult = std::variant<Packet, Fragment, DropCause>;
+[[nodiscard]] ParseResult Parse(const FrameToHost& frame, const ParseOptions& options);
+
+// The same for a datagram that was put together from fragments; never a Fragment. Begins
+// with the IP header. What the link said of the fragments' checksums is worth nothing
+// here: the datagram's own is verified. The last fragment came from `source_mac`.
+[[nodiscard]] ParseResult ParseDatagram(std::span<uint8_t> datagram, const MacAddress& source_mac,
+                                        const ParseOptions& options);
 
 // Overwrites MSS, window-scale and SACK-permitted options with NOPs; for a SYN
 // that repeats one which was already accepted.

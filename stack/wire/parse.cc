@@ -89,11 +89,54 @@ Drop ParseArp(const FrameToHost& frame, const LinkLayer& link, const ParseOption
   return OffloadMatches(frame, packet) ? Drop() : Drop(DropCause::kOffloadMismatch);
 }
 
+// Only what is sent to one host by one host is put together: what may use other addresses
+// (DHCP, neighbour discovery, MLD) is told by its transport header, which no fragment but
+// the first has, and is never that long.
+Drop CheckFragmentAddresses(const Packet& packet, const IpResult& ip, const LinkLayer& link,
+                            const ParseOptions& options) {
+  Packet without_transport = packet;
+  without_transport.transport = {};
+  return CheckAddresses(without_transport, ip.protocol, link.destination, options);
+}
+
+// The head of a datagram's part. No link vouches for its checksum or segments it.
+Drop ParseFragment(const IpResult& ip, const FrameToHost& frame, const LinkLayer& link,
+                   const ParseOptions& options, ParseResult& result) {
+  const Packet& packet = *std::get_if<Packet>(&result);
+  if (Drop drop = CheckFragmentAddresses(packet, ip, link, options)) return drop;
+  if (link.bytes.size() > options.mtu) return DropCause::kFrameOverMtu;
+  if (frame.offload.checksum == ChecksumState::kPartial || frame.offload.gso != Gso::kNone) {
+    return DropCause::kOffloadMismatch;
+  }
+  size_t header_bytes = packet.ip.size() - packet.transport.size();
+  if (packet.source.is_v6()) {
+    header_bytes -= kIpv6FragmentHeaderBytes;
+    if (header_bytes - kIpv6HeaderBytes > kExtensionBytesBeforeFragmentMax) {
+      return DropCause::kIpv6TooManyExtensions;
+    }
+    // What may stand only before it, or once.
+    if (ip.protocol == kIpv6HopByHop || ip.protocol == kIpv6FragmentHeader) {
+      return DropCause::kIpv6ExtensionHeader;
+    }
+  }
+  result = Fragment{.source = packet.source,
+                    .destination = packet.destination,
+                    .source_mac = packet.source_mac,
+                    .identification = ip.identification,
+                    .position = *ip.fragment,
+                    .protocol = ip.protocol,
+                    .headers = packet.ip.first(header_bytes),
+                    .payload = packet.transport};
+  return std::nullopt;
+}
+
 Drop ParseIp(const FrameToHost& frame, const LinkLayer& link, const ParseOptions& options,
-             Packet& packet) {
+             ParseResult& result) {
+  Packet& packet = *std::get_if<Packet>(&result);
   const IpResult ip = link.ether_type == kEtherTypeIpv4 ? ParseIpv4(link.bytes, packet)
                                                         : ParseIpv6(link.bytes, packet);
   if (ip.drop) return ip.drop;
+  if (ip.fragment) return ParseFragment(ip, frame, link, options, result);
   if (Drop drop = CheckAddresses(packet, ip.protocol, link.destination, options)) return drop;
   const bool may_exceed_mtu = frame.offload.gso != Gso::kNone ||
                               (options.unsegmented_tcp_to_host && ip.protocol == kIpProtocolTcp);
@@ -101,7 +144,8 @@ Drop ParseIp(const FrameToHost& frame, const LinkLayer& link, const ParseOptions
   return ParseTransport(ip.protocol, frame, options, packet);
 }
 
-Drop ParseInto(const FrameToHost& frame, const ParseOptions& options, Packet& packet) {
+Drop ParseInto(const FrameToHost& frame, const ParseOptions& options, ParseResult& result) {
+  Packet& packet = *std::get_if<Packet>(&result);
   const LinkLayer link =
       options.ethernet ? ParseEthernet(frame.bytes(), options, packet) : ParseBareIp(frame.bytes());
   if (link.drop) return link.drop;
@@ -110,10 +154,10 @@ Drop ParseInto(const FrameToHost& frame, const ParseOptions& options, Packet& pa
       return options.ipv4.enabled ? ParseArp(frame, link, options, packet)
                                   : Drop(DropCause::kFamilyOff);
     case kEtherTypeIpv4:
-      return options.ipv4.enabled ? ParseIp(frame, link, options, packet)
+      return options.ipv4.enabled ? ParseIp(frame, link, options, result)
                                   : Drop(DropCause::kFamilyOff);
     case kEtherTypeIpv6:
-      return options.ipv6.enabled ? ParseIp(frame, link, options, packet)
+      return options.ipv6.enabled ? ParseIp(frame, link, options, result)
                                   : Drop(DropCause::kFamilyOff);
     case kEtherTypeVlan:
     case kEtherTypeProviderVlan:
@@ -126,10 +170,30 @@ Drop ParseInto(const FrameToHost& frame, const ParseOptions& options, Packet& pa
 
 }  // namespace
 
-std::variant<Packet, DropCause> Parse(const FrameToHost& frame, const ParseOptions& options) {
-  std::variant<Packet, DropCause> result;
-  if (const Drop drop = ParseInto(frame, options, *std::get_if<Packet>(&result))) result = *drop;
+ParseResult Parse(const FrameToHost& frame, const ParseOptions& options) {
+  ParseResult result;
+  if (const Drop drop = ParseInto(frame, options, result)) result = *drop;
   return result;
+}
+
+// Every part of it came to one MAC address, or it would not have been put together.
+ParseResult ParseDatagram(std::span<uint8_t> datagram, const MacAddress& source_mac,
+                          const ParseOptions& options) {
+  Packet packet{.source_mac = source_mac};
+  const auto version = Header<1>::At(datagram);
+  if (!version) return DropCause::kFrameTooShort;
+  const IpResult ip =
+      version->U8<0>() >> 4 == 4 ? ParseIpv4(datagram, packet) : ParseIpv6(datagram, packet);
+  if (ip.drop) return *ip.drop;
+  // A part of a part.
+  if (ip.fragment || packet.fragmented) return DropCause::kIpv6ExtensionHeader;
+  packet.fragmented = true;
+  if (Drop drop = CheckAddresses(packet, ip.protocol, MacKind::kUnicast, options)) return *drop;
+  ParseOptions verifying = options;
+  verifying.unsegmented_tcp_to_host = false;
+  const FrameToHost frame{.room = datagram, .length = static_cast<uint32_t>(datagram.size())};
+  if (Drop drop = ParseTransport(ip.protocol, frame, verifying, packet)) return *drop;
+  return packet;
 }
 
 }  // namespace penstock

@@ -12,9 +12,15 @@ inline constexpr uint16_t kEtherTypeIpv4 = 0x0800, kEtherTypeArp = 0x0806, kEthe
 
 inline constexpr uint8_t kIpProtocolIcmpv4 = 1, kIpProtocolTcp = 6, kIpProtocolUdp = 17,
                          kIpProtocolIcmpv6 = 58;
+// Extension headers of IPv6, in place of an IP protocol.
+inline constexpr uint8_t kIpv6HopByHop = 0, kIpv6Routing = 43, kIpv6FragmentHeader = 44,
+                         kIpv6DestinationOptions = 60;
 
 inline constexpr size_t kIpv4HeaderBytes = 20, kIpv6HeaderBytes = 40, kTcpHeaderBytes = 20,
                         kUdpHeaderBytes = 8, kIcmpHeaderBytes = 8, kArpBytes = 28;
+inline constexpr uint32_t kIpv6FragmentHeaderBytes = 8;
+// What a length field can say: of IPv4 with the header, of IPv6 without.
+inline constexpr uint32_t kIpPacketBytesMax = 65'535;
 
 // Where the checksum stands within the header.
 inline constexpr size_t kTcpChecksumOffset = 16, kUdpChecksumOffset = 6, kIcmpChecksumOffset = 2;

@@ -48,6 +48,7 @@ TEST(CountersTest, ASnapshotHoldsEveryCounter) {
   counters.buffer_bytes_to_host.Set(105);
   counters.buffer_bytes_to_guest.Set(106);
   counters.flow_count_max.Set(107);
+  counters.fragments_held.Set(108);
   const CounterSnapshot snapshot = counters.Snapshot();
   value = 0;
 #define PENSTOCK_X(field, help) EXPECT_EQ(snapshot.field, ++value) << #field;
@@ -60,6 +61,7 @@ TEST(CountersTest, ASnapshotHoldsEveryCounter) {
   EXPECT_EQ(snapshot.buffer_bytes_to_host, 105u);
   EXPECT_EQ(snapshot.buffer_bytes_to_guest, 106u);
   EXPECT_EQ(snapshot.flow_count_max, 107u);
+  EXPECT_EQ(snapshot.fragments_held, 108u);
 }
 
 TEST(CountersTest, AnotherThreadReadsWhileOneWrites) {

@@ -2,6 +2,8 @@
 // ends the test and not in a wrong frame.
 #include "tests/support/packet_builder.h"
 
+#include <algorithm>
+
 namespace penstock {
 namespace {
 
@@ -58,7 +60,7 @@ Bytes Ipv4Packet(const IpSpec& spec, uint8_t protocol, const Bytes& payload) {
   const size_t header_bytes = 20 + options.size();
   Bytes bytes{static_cast<uint8_t>(0x40 | header_bytes / 4), 0};
   Append16(bytes, static_cast<uint16_t>(header_bytes + payload.size()));
-  Append16(bytes, 0x1234);  // identification
+  Append16(bytes, spec.identification);
   Append16(bytes, spec.fragment_field);
   bytes.push_back(spec.hop_limit);
   bytes.push_back(protocol);
@@ -147,6 +149,66 @@ Bytes IpPacket(const IpSpec& spec, const Transport& transport) {
   const Bytes payload = Sealed(spec, transport);
   return spec.source.is_v4() ? Ipv4Packet(spec, transport.protocol, payload)
                              : Ipv6Packet(spec, transport.protocol, payload);
+}
+
+namespace {
+
+// `whole` with its checksum, cut.
+std::vector<Bytes> Cut(const IpSpec& ip, const Transport& whole, size_t bytes,
+                       uint32_t identification) {
+  std::vector<Bytes> packets;
+  for (size_t at = 0; at < whole.bytes.size(); at += bytes) {
+    const size_t end = std::min(at + bytes, whole.bytes.size());
+    const auto begin = whole.bytes.begin();
+    packets.push_back(FragmentPacket(
+        ip, {.offset = static_cast<uint32_t>(at),
+             .more = end < whole.bytes.size(),
+             .data = Bytes(begin + static_cast<ptrdiff_t>(at), begin + static_cast<ptrdiff_t>(end)),
+             .protocol = whole.protocol,
+             .identification = identification}));
+  }
+  return packets;
+}
+
+}  // namespace
+
+Bytes FragmentPacket(IpSpec ip, const FragmentSpec& fragment) {
+  if (ip.source.is_v4()) {
+    ip.fragment_field = static_cast<uint16_t>(fragment.offset / 8 | (fragment.more ? 0x2000 : 0));
+    ip.identification = static_cast<uint16_t>(fragment.identification);
+    return Ipv4Packet(ip, fragment.protocol, fragment.data);
+  }
+  Bytes header{0};
+  Append16(header, static_cast<uint16_t>(fragment.offset | (fragment.more ? 1 : 0)));
+  Append32(header, fragment.identification);
+  ip.extensions.push_back({44, header});
+  return Ipv6Packet(ip, fragment.protocol, fragment.data);
+}
+
+std::vector<Bytes> FragmentPackets(const IpSpec& ip, const Transport& transport, size_t bytes,
+                                   uint32_t identification) {
+  return Cut(ip, {transport.protocol, Sealed(ip, transport)}, bytes, identification);
+}
+
+std::vector<Bytes> CutFrame(const Bytes& frame, size_t bytes, uint32_t identification) {
+  const bool v4 = frame.at(kIpAt) >> 4 == 4;
+  const size_t address_bytes = v4 ? 4 : 16, addresses_at = kIpAt + (v4 ? 12 : 8);
+  IpSpec ip;
+  for (IpAddress* address : {&ip.source, &ip.destination}) {
+    address->family = v4 ? Family::kIpv4 : Family::kIpv6;
+    const size_t at = addresses_at + (address == &ip.source ? 0 : address_bytes);
+    for (size_t i = 0; i < address_bytes; ++i) address->bytes[i] = frame.at(at + i);
+  }
+  ip.hop_limit = frame.at(kIpAt + (v4 ? 8 : 7));
+  const size_t transport_at = kIpAt + (v4 ? 20 : 40);
+  const Transport whole{frame.at(kIpAt + (v4 ? 9 : 6)),
+                        Bytes(frame.begin() + static_cast<ptrdiff_t>(transport_at), frame.end())};
+  const Bytes ethernet(frame.begin(), frame.begin() + kIpAt);
+  std::vector<Bytes> frames;
+  for (const Bytes& packet : Cut(ip, whole, bytes, identification)) {
+    frames.push_back(Concat(ethernet, packet));
+  }
+  return frames;
 }
 
 Bytes ArpBody(const ArpSpec& spec) {

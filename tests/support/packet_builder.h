@@ -101,10 +101,30 @@ struct IpSpec {
   IpAddress destination;
   uint8_t hop_limit = 64;
   uint16_t fragment_field = 0x4000;     // IPv4: don't fragment
+  uint16_t identification = 0x1234;     // IPv4
   Bytes options{};                      // IPv4; padded with zeros to a multiple of 4
   std::vector<Extension> extensions{};  // IPv6
 };
 [[nodiscard]] Bytes IpPacket(const IpSpec& spec, const Transport& transport);
+
+// One fragment, with whatever in it.
+struct FragmentSpec {
+  uint32_t offset = 0;  // in bytes
+  bool more = false;
+  Bytes data{};
+  uint8_t protocol = 17;
+  uint32_t identification = 0x1234;
+};
+// `ip` without fragment_field and identification; its extensions come before the fragment
+// header.
+[[nodiscard]] Bytes FragmentPacket(IpSpec ip, const FragmentSpec& fragment);
+// The whole packet, cut into fragments of `bytes` (a multiple of 8) behind the IP headers.
+[[nodiscard]] std::vector<Bytes> FragmentPackets(const IpSpec& ip, const Transport& transport,
+                                                 size_t bytes, uint32_t identification = 0x1234);
+
+// The same with an Ethernet frame whose packet has no IP options or extension headers.
+[[nodiscard]] std::vector<Bytes> CutFrame(const Bytes& frame, size_t bytes,
+                                          uint32_t identification = 0x1234);
 
 struct ArpSpec {
   uint16_t operation = 1;
@@ -149,12 +169,14 @@ void FixIpv4Checksum(Bytes& bytes, size_t at = kIpAt);
 // sanitizer sees every read behind its end. The packet's views live in `bytes`.
 struct Parsed {
   Bytes bytes;
-  std::variant<Packet, DropCause> result;
+  ParseResult result;
 
   [[nodiscard]] bool ok() const { return std::holds_alternative<Packet>(result); }
   [[nodiscard]] const Packet& packet() const { return std::get<Packet>(result); }
-  // "tcp_option", or "parsed".
+  [[nodiscard]] const Fragment* fragment() const { return std::get_if<Fragment>(&result); }
+  // "tcp_option", "fragment", or "parsed".
   [[nodiscard]] std::string_view outcome() const {
+    if (fragment() != nullptr) return "fragment";
     return ok() ? std::string_view("parsed") : Name(std::get<DropCause>(result));
   }
 };

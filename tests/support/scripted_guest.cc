@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "tests/support/packet_builder.h"
+
 namespace penstock {
 namespace {
 
@@ -95,7 +97,12 @@ void GuestFlow::Queue(const GuestSend& send) {
   world_.Log("> host ", *this, segment);
   segment.sequence += guest_isn_;
   if (segment.Has(kTcpAck)) segment.acknowledgement += stack_isn_;
-  world_.Queue(EncodeFrame(world_.macs_, segment));
+  const EncodedFrame frame = EncodeFrame(world_.macs_, segment);
+  if (send.fragment_bytes == 0) return world_.Queue(frame);
+  const auto identification = static_cast<uint32_t>(world_.frames_sent_);
+  for (Bytes& fragment : CutFrame(frame.bytes, send.fragment_bytes, identification)) {
+    world_.Queue({.bytes = std::move(fragment)});
+  }
 }
 
 void GuestFlow::Send(const GuestSend& segment) {

@@ -54,6 +54,8 @@ struct GuestSend {
   std::string payload{};
   // Set: one frame of many segments of this size, as a guest with TSO sends it.
   uint16_t gso_segment_bytes = 0;
+  // Set: the segment leaves in IP fragments of so many bytes, a multiple of 8.
+  uint32_t fragment_bytes = 0;
 };
 
 // The options of a whole handshake. The scale is 0 so that windows are bytes.

@@ -29,6 +29,8 @@ void ForEachCounter(const CounterSnapshot& counters, Visit visit) {
   visit("flows_closing", uint64_t{counters.flows_closing}, "flows that are closing");
   visit("buffer_bytes_to_host", counters.buffer_bytes_to_host, "guest bytes held for host sockets");
   visit("buffer_bytes_to_guest", counters.buffer_bytes_to_guest, "host bytes held for the guest");
+  visit("fragments_held", uint64_t{counters.fragments_held},
+        "frames that wait for the rest of their datagram");
 }
 
 double Milliseconds(Duration d) { return std::chrono::duration<double, std::milli>(d).count(); }

@@ -149,9 +149,6 @@ std::vector<DropCase> Ipv4HeaderCases() {
   const auto option = [](const Bytes& options) {
     return Frame4({.source = kGuest4, .destination = kPeer4, .options = options});
   };
-  const auto fragment = [](uint16_t field) {
-    return Frame4({.source = kGuest4, .destination = kPeer4, .fragment_field = field});
-  };
   return {
       {"Ipv4HeaderCutShort", DropCause::kFrameTooShort, Cut(good, 14 + 19)},
       {"Ipv4VersionSix", DropCause::kIpv4Version, header([](Bytes& f) { Put8(f, 14, 0x65); })},
@@ -182,9 +179,6 @@ std::vector<DropCase> Ipv4HeaderCases() {
       {"Ipv4OptionLengthOne", DropCause::kIpv4Option, option({7, 1, 0, 0})},
       {"Ipv4OptionBeyondHeader", DropCause::kIpv4Option, option({7, 5, 4, 0})},
       {"Ipv4OptionWithoutLength", DropCause::kIpv4Option, option({1, 1, 1, 7})},
-      {"Ipv4FirstFragment", DropCause::kFragment, fragment(0x2000)},
-      {"Ipv4MiddleFragment", DropCause::kFragment, fragment(0x2001)},
-      {"Ipv4LastFragment", DropCause::kFragment, fragment(0x1fff)},
       {"Ipv4Gre", DropCause::kUnknownProtocol,
        Frame4({.source = kGuest4, .destination = kPeer4}, {47, Bytes(8)})},
       {"Ipv4Icmpv6", DropCause::kUnknownProtocol,
@@ -225,8 +219,13 @@ std::vector<DropCase> Ipv6HeaderCases() {
       {"Ipv6HomeAddress", DropCause::kIpv6ExtensionHeader, options({0, 0xc9, 4, 0, 0, 0, 0})},
       {"Ipv6NineExtensions", DropCause::kIpv6TooManyExtensions,
        chain(std::vector<Extension>(9, padding))},
-      {"Ipv6FirstFragment", DropCause::kFragment, chain({{44, {0, 0, 1, 0, 0, 0, 1}}})},
-      {"Ipv6LastFragment", DropCause::kFragment, chain({{44, {0, 8, 0, 0, 0, 0, 1}}})},
+      {"Ipv6FragmentHeaderCutShort", DropCause::kIpv6ExtensionHeader, chain({}, {44, Bytes(7)})},
+      {"Ipv6AtomicFragmentTwice", DropCause::kIpv6ExtensionHeader,
+       chain({{44, Bytes(7)}, {44, Bytes(7)}})},
+      {"Ipv6FragmentOfAnAtomicFragment", DropCause::kIpv6ExtensionHeader,
+       chain({{44, Bytes(7)}, {44, {0, 0, 1, 0, 0, 0, 1}}})},
+      {"Ipv6HopByHopInAnAtomicFragment", DropCause::kIpv6ExtensionHeader,
+       chain({{44, Bytes(7)}, {0, {0}}})},
       {"Ipv6NoNextHeader", DropCause::kUnknownProtocol, chain({}, {59, {}})},
       {"Ipv6Esp", DropCause::kUnknownProtocol, chain({}, {50, Bytes(16)})},
       {"Ipv6Icmpv4", DropCause::kUnknownProtocol, chain({}, EchoRequest(Family::kIpv4, {}))},
@@ -429,6 +428,72 @@ std::vector<DropCase> IcmpCases() {
   };
 }
 
+// What a fragment is refused for by itself, before it is stored.
+std::vector<DropCase> FragmentCases(Family family) {
+  const bool v4 = family == Family::kIpv4;
+  const IpSpec good{.source = Guest(family), .destination = Peer(family)};
+  const FragmentSpec part{.offset = 8, .more = true, .data = Bytes(64)};
+  const auto fragment = [](const IpSpec& ip, const FragmentSpec& spec) {
+    return EthernetFrame(FragmentPacket(ip, spec));
+  };
+  const auto between = [&](const char* source, const char* destination) {
+    return fragment({.source = Address(source), .destination = Address(destination)}, part);
+  };
+  const auto start = static_cast<uint16_t>(TransportAt(family));
+  const Offload partial{
+      .checksum = ChecksumState::kPartial, .checksum_start = start, .checksum_offset = 6};
+  const Offload segmented{.gso = v4 ? Gso::kTcp4 : Gso::kTcp6, .segment_bytes = 1000};
+  FragmentSpec tcp = part;
+  tcp.protocol = 6;
+  FragmentSpec large = part;
+  large.data = Bytes(1488);
+  ParseOptions unsegmented = TestParseOptions();
+  unsegmented.unsegmented_tcp_to_host = true;
+  FragmentSpec large_tcp = large;
+  large_tcp.protocol = 6;
+  return {
+      {"FragmentFromAnother", DropCause::kFalseSourceAddress,
+       v4 ? between("10.0.2.99", "192.0.2.80") : between("2001:db8::9", "2001:db8::80")},
+      {"FragmentFromNobody", DropCause::kMartianAddress,
+       v4 ? between("0.0.0.0", "192.0.2.80") : between("::", "2001:db8::80")},
+      {"FragmentToLoopback", DropCause::kMartianAddress,
+       v4 ? between("10.0.2.15", "127.0.0.1") : between("fd00::15", "::1")},
+      {"FragmentToAGroup", DropCause::kMulticast,
+       v4 ? between("10.0.2.15", "224.0.0.251") : between("fd00::15", "ff02::16")},
+      {"FragmentToBroadcastMac", DropCause::kBroadcast,
+       EthernetFrame(FragmentPacket(good, part), {.destination = kBroadcastMac})},
+      {"FragmentOverMtu", DropCause::kFrameOverMtu, fragment(good, large)},
+      {"FragmentOfTcpOverMtu", DropCause::kFrameOverMtu, fragment(good, large_tcp), unsegmented},
+      {"FragmentPartial", DropCause::kOffloadMismatch, fragment(good, part), TestParseOptions(),
+       partial},
+      {"FragmentSegmented", DropCause::kOffloadMismatch, fragment(good, tcp), TestParseOptions(),
+       segmented},
+  };
+}
+
+std::vector<DropCase> Ipv6FragmentCases() {
+  const auto fragment = [](const std::vector<Extension>& extensions, uint8_t protocol) {
+    return EthernetFrame(
+        FragmentPacket({.source = kGuest6, .destination = kPeer6, .extensions = extensions},
+                       {.offset = 8, .data = Bytes(64), .protocol = protocol}));
+  };
+  const Extension padding{60, {0}};
+  return {
+      {"FragmentBehindManyExtensions", DropCause::kIpv6TooManyExtensions,
+       fragment({padding, padding, padding, padding}, 17)},
+      {"FragmentOfAFragment", DropCause::kIpv6ExtensionHeader, fragment({}, 44)},
+      {"FragmentOfHopByHop", DropCause::kIpv6ExtensionHeader, fragment({}, 0)},
+      {"FragmentBehindAnAtomicOne", DropCause::kIpv6ExtensionHeader,
+       fragment({{44, Bytes(7)}}, 17)},
+      {"AtomicSolicitation", DropCause::kNdpMalformed,
+       EthernetFrame(IpPacket({.source = kGuest6,
+                               .destination = kGateway6,
+                               .hop_limit = 255,
+                               .extensions = {{44, Bytes(7)}}},
+                              Solicitation(kGateway6)))},
+  };
+}
+
 std::vector<DropCase> Labelled(std::vector<DropCase> cases, const std::string& label) {
   for (DropCase& c : cases) c.name = label + c.name;
   return cases;
@@ -449,7 +514,9 @@ std::vector<DropCase> AllCases() {
     add(Labelled(TcpCases(family), label));
     add(Labelled(UdpCases(family), label));
     add(Labelled(OffloadCases(family), label));
+    add(Labelled(FragmentCases(family), label));
   }
+  add(Ipv6FragmentCases());
   add(IcmpCases());
   all.push_back(
       {"Ipv6UdpWithoutChecksum", DropCause::kUdpChecksum,

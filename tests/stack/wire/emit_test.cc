@@ -209,6 +209,24 @@ TEST_P(EmitFamilyTest, IpHeaderCarriesEveryField) {
   EXPECT_EQ(header.size(), v4() ? 20u : 40u);
 }
 
+TEST_P(EmitFamilyTest, IpHeaderOfAFragment) {
+  const IpHeaderFields fields{.source = Peer(family()),
+                              .destination = Guest(family()),
+                              .protocol = 17,
+                              .identification = 0x89ab'1234,
+                              .payload_bytes = 1000,
+                              .fragment = FragmentPosition{.offset = 0x7d8, .more = true}};
+  const Bytes header = Emitted([&](std::span<uint8_t> out) { return EmitIpHeader(fields, out); });
+  if (v4()) {
+    EXPECT_EQ(Part(header, 0, 10), (Bytes{0x45, 0, 0x03, 0xfc, 0x12, 0x34, 0x20, 0xfb, 64, 17}));
+    EXPECT_EQ(SlowSum(header), 0xffff);
+  } else {
+    ASSERT_EQ(header.size(), 48u);
+    EXPECT_EQ(Part(header, 0, 8), (Bytes{0x60, 0, 0, 0, 0x03, 0xf0, 44, 64}));
+    EXPECT_EQ(Part(header, 40, 8), (Bytes{17, 0, 0x07, 0xd9, 0x89, 0xab, 0x12, 0x34}));
+  }
+}
+
 TEST_P(EmitFamilyTest, IpHeaderRefusesWhatItsLengthFieldCannotSay) {
   Bytes out(40);
   IpHeaderFields fields{.source = Peer(family()), .destination = Guest(family())};

@@ -261,6 +261,79 @@ TEST(ParseTest, DhcpMayUseTheUnspecifiedAndTheBroadcastAddress) {
   }
 }
 
+TEST_P(ParseFamilyTest, FragmentsAreHandedOn) {
+  const IpSpec ip{.source = Guest(family()), .destination = Peer(family())};
+  const uint32_t identification = v4() ? 0x8182u : 0x81828384u;
+  struct Case {
+    uint32_t offset;
+    bool more;
+  };
+  for (const Case& c : {Case{0, true}, Case{1480, true}, Case{65'528, false}}) {
+    const Bytes packet = FragmentPacket(ip, {.offset = c.offset,
+                                             .more = c.more,
+                                             .data = {1, 2, 3, 4, 5, 6, 7, 8},
+                                             .protocol = 6,
+                                             .identification = identification});
+    // Ethernet's padding is no part of it.
+    const Parsed parsed = ParseFrame(EthernetFrame(Concat(packet, Bytes(20))));
+    ASSERT_EQ(parsed.outcome(), "fragment");
+    const Fragment& fragment = *parsed.fragment();
+    EXPECT_EQ(fragment.source, Guest(family()));
+    EXPECT_EQ(fragment.destination, Peer(family()));
+    EXPECT_EQ(fragment.source_mac, kGuestMac);
+    EXPECT_EQ(fragment.identification, identification);
+    EXPECT_EQ(fragment.position.offset, c.offset);
+    EXPECT_EQ(fragment.position.more, c.more);
+    EXPECT_EQ(fragment.protocol, 6);
+    EXPECT_EQ(Bytes(fragment.headers.begin(), fragment.headers.end()),
+              Bytes(packet.begin(), packet.begin() + (v4() ? 20 : 40)));
+    EXPECT_EQ(Bytes(fragment.payload.begin(), fragment.payload.end()),
+              (Bytes{1, 2, 3, 4, 5, 6, 7, 8}));
+  }
+}
+
+// Linux sets it on fragments of a datagram that may not be cut further.
+TEST(ParseTest, Ipv4FragmentsMayHaveTheDontFragmentBit) {
+  Bytes packet = FragmentPacket({.source = kGuest4, .destination = kPeer4},
+                                {.offset = 8, .more = true, .data = Bytes(8)});
+  Put16(packet, 6, 0x6001);
+  FixIpv4Checksum(packet, 0);
+  const Parsed parsed = ParseFrame(EthernetFrame(packet));
+  ASSERT_EQ(parsed.outcome(), "fragment");
+  EXPECT_EQ(parsed.fragment()->position.offset, 8);
+  EXPECT_TRUE(parsed.fragment()->position.more);
+}
+
+TEST(ParseTest, Ipv6FragmentsMayHaveExtensionHeadersBefore) {
+  const Extension padding{60, {0}};
+  const Bytes packet =
+      FragmentPacket({.source = kGuest6,
+                      .destination = kPeer6,
+                      .extensions = {{0, {0, 5, 2, 0, 0, 1, 0}}, padding, padding}},
+                     {.offset = 8, .data = {1}});
+  const Parsed parsed = ParseFrame(EthernetFrame(packet));
+  ASSERT_EQ(parsed.outcome(), "fragment");
+  EXPECT_EQ(parsed.fragment()->headers.size(), 64u);
+  EXPECT_EQ(parsed.fragment()->payload.size(), 1u);
+}
+
+// RFC 6946: a fragment header that says nothing changes nothing, whatever fragments with
+// the same identification wait.
+TEST(ParseTest, Ipv6AtomicFragmentsAreWholePackets) {
+  for (const std::vector<Extension>& extensions :
+       {std::vector<Extension>{{44, {0, 0, 0, 0x12, 0x34, 0x56, 0x78}}},
+        std::vector<Extension>{{0, {0}}, {44, Bytes(7)}, {60, {0}}}}) {
+    const Parsed parsed = ParseFrame(
+        EthernetFrame(IpPacket({.source = kGuest6, .destination = kPeer6, .extensions = extensions},
+                               UdpDatagram({.destination_port = 53, .payload = {1, 2, 3}}))));
+    ASSERT_EQ(parsed.outcome(), "parsed");
+    EXPECT_TRUE(parsed.packet().fragmented);
+    EXPECT_EQ(parsed.packet().destination_port, 53);
+    EXPECT_EQ(parsed.packet().payload.size(), 3u);
+  }
+  EXPECT_FALSE(ParseFrame(TcpFrame(Family::kIpv6, {})).packet().fragmented);
+}
+
 TEST(ParseTest, Ipv4OptionsAreSkipped) {
   const Bytes frame = EthernetFrame(
       IpPacket({.source = kGuest4, .destination = kPeer4, .options = {0x94, 4, 0, 0, 1, 7, 3, 4}},
