@@ -11,6 +11,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "publisher/published_port.h"
 #include "relay/endpoint.h"
 #include "relay/socket_factory.h"
 #include "relay/time.h"
@@ -50,6 +51,9 @@ struct Config {
   // family first, the other one if that is refused.
   bool host_loopback = false;
 
+  // Asked for each client of a published port; unset: everybody may.
+  IngressHook ingress_hook;
+
   // 0: no threads; only for stacks that an AsioDriver drives, which runs the
   // relay tasks on its io_context. 1–64: that many relay threads of our own.
   int relay_threads = 1;
@@ -75,6 +79,8 @@ struct Config {
   // Timeouts.
   Duration dial_timeout = std::chrono::seconds(30);
   Duration handshake_timeout = std::chrono::seconds(30);
+  // A guest that does not answer the connection of a published port's client.
+  Duration inbound_dial_timeout = std::chrono::seconds(10);
   // Nothing heard from the guest while it owes an acknowledgement.
   Duration silent_timeout = std::chrono::minutes(15);
   // The guest answers, but takes no byte.
@@ -83,6 +89,11 @@ struct Config {
   Duration keepalive_interval = std::chrono::seconds(75);
   int keepalive_probes = 9;
   Duration time_wait = std::chrono::seconds(60);
+
+  // Published UDP ports: clients of one port at once (the one heard of least recently
+  // gives way), and how long one is remembered after the last datagram either way.
+  uint32_t udp_peer_count_max = 16'384;
+  Duration udp_peer_timeout = std::chrono::seconds(120);
 };
 
 // OK, or InvalidArgument with a sentence such as

@@ -15,11 +15,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "publisher/port_spec.h"
+#include "publisher/published_port.h"
 #include "relay/endpoint.h"
 #include "relay/time.h"
 #include "stack/config.h"
@@ -38,6 +41,9 @@ struct FlowInfo {
   uint64_t bytes_to_guest = 0;
   Duration age{};  // for closed ones: how long the flow lived
 };
+
+// What becomes of the flows of a port that is published no longer.
+enum class LiveFlows : uint8_t { kKeep, kReset };
 
 class Stack {
  public:
@@ -71,6 +77,19 @@ class Stack {
 
   // Live flows, then the last closed ones (at most 64), newest first. Poll thread.
   [[nodiscard]] std::vector<FlowInfo> Flows() const;
+
+  // Listens on the host for what `spec` says; the result has one row for each socket.
+  // All or nothing: InvalidArgument (a spec that cannot work), AlreadyExists (address
+  // in use), PermissionDenied, NotFound (no such address or interface),
+  // ResourceExhausted (no descriptors) name the address and the reason, and nothing
+  // stays bound. Poll thread; waits for a relay thread's next turn.
+  [[nodiscard]] absl::StatusOr<std::vector<PublishedPort>> Publish(const PortSpec& spec);
+  // Stops listening at once: when it returns, clients are refused and the address is
+  // free. NotFound, and nothing was done, if an id is not there. Poll thread; waits
+  // likewise.
+  [[nodiscard]] absl::Status Unpublish(std::span<const uint32_t> ids, LiveFlows live);
+  // In the order of their ids. Poll thread.
+  [[nodiscard]] std::vector<PublishedPort> PublishedPorts() const;
 
   // True once the link is gone for good; the pass that finds it so returns `now`. Poll
   // may go on being called.

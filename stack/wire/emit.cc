@@ -1,7 +1,7 @@
 // Every packet is written front to back by a Writer; lengths are known before the
 // first byte, and the checksum is filled in last. Any thread.
 //
-// Read first: RFC 826, RFC 4861 4.4 and 7.2.4, RFC 792, RFC 4443 2.4 and 3.1,
+// Read first: RFC 826, RFC 4861 4.3, 4.4 and 7.2, RFC 2464 7, RFC 792, RFC 4443 2.4 and 3.1,
 // RFC 1812 4.3.2.3.
 #include "stack/wire/emit.h"
 
@@ -59,6 +59,39 @@ void SealIcmp(const IpHeaderFields& ip, std::span<uint8_t> body) {
                                              static_cast<uint32_t>(body.size()))
                            : 0;
   StoreChecksum(body, kIcmpChecksumOffset, sum);
+}
+
+// Options of neighbour discovery (RFC 4861 4.6.1).
+constexpr uint8_t kSourceLinkLayerAddress = 1, kTargetLinkLayerAddress = 2;
+
+void WriteLinkLayerOption(uint8_t type, const MacAddress& mac, Writer& writer) {
+  writer.U8(type);
+  writer.U8(1);  // in units of 8 bytes
+  writer.Bytes(mac);
+}
+
+struct ArpMessage {
+  uint16_t operation = 0;
+  MacAddress frame_to{};
+  IpAddress sender;  // ours
+  MacAddress target_mac{};
+  IpAddress target;
+};
+
+size_t WriteArp(const LinkAddresses& link, const ArpMessage& message, std::span<uint8_t> out) {
+  const size_t link_bytes = WriteEthernet(link, message.frame_to, kEtherTypeArp, out);
+  if (link_bytes == 0) return 0;  // no room, or a link that has no ARP
+  Writer writer(out.subspan(link_bytes));
+  writer.U16(1);  // Ethernet
+  writer.U16(kEtherTypeIpv4);
+  writer.U8(6);
+  writer.U8(4);
+  writer.U16(message.operation);
+  writer.Bytes(link.gateway_mac);
+  writer.Bytes(message.sender.wire());
+  writer.Bytes(message.target_mac);
+  writer.Bytes(message.target.wire());
+  return writer.length() == 0 ? 0 : link_bytes + writer.length();
 }
 
 // The head of a packet that an error may be about.
@@ -160,19 +193,49 @@ size_t EmitIpHeader(const IpHeaderFields& fields, std::span<uint8_t> out) {
 }
 
 size_t EmitArpReply(const LinkAddresses& link, const Packet& request, std::span<uint8_t> out) {
-  const size_t link_bytes = WriteEthernet(link, request.source_mac, kEtherTypeArp, out);
-  if (link_bytes == 0) return 0;  // no room, or a link that has no ARP
-  Writer writer(out.subspan(link_bytes));
-  writer.U16(1);  // Ethernet
-  writer.U16(kEtherTypeIpv4);
-  writer.U8(6);
-  writer.U8(4);
-  writer.U16(kArpReply);
-  writer.Bytes(link.gateway_mac);
-  writer.Bytes(request.destination.wire());
-  writer.Bytes(request.source_mac);
-  writer.Bytes(request.source.wire());
-  return writer.length() == 0 ? 0 : link_bytes + writer.length();
+  return WriteArp(link,
+                  {.operation = kArpReply,
+                   .frame_to = request.source_mac,
+                   .sender = request.destination,
+                   .target_mac = request.source_mac,
+                   .target = request.source},
+                  out);
+}
+
+size_t EmitArpRequest(const LinkAddresses& link, const ArpQuestion& question,
+                      std::span<uint8_t> out) {
+  constexpr MacAddress kBroadcast{0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+  return WriteArp(link,
+                  {.operation = kArpRequest,
+                   .frame_to = kBroadcast,
+                   .sender = question.gateway,
+                   .target = question.guest},
+                  out);
+}
+
+size_t EmitNeighbourSolicitation(const LinkAddresses& link, const IpAddress& guest,
+                                 std::span<uint8_t> out) {
+  if (!link.ethernet) return 0;
+  const auto& asked = guest.bytes;
+  IpAddress group = *IpAddress::Parse("ff02::1:ff00:0");
+  std::copy(asked.begin() + 13, asked.end(), group.bytes.begin() + 13);
+  const MacAddress group_mac{0x33, 0x33, 0xff, asked[13], asked[14], asked[15]};
+  const IpHeaderFields ip{.source = LinkLocalOf(link.gateway_mac),
+                          .destination = group,
+                          .protocol = kIpProtocolIcmpv6,
+                          .hop_limit = 255,
+                          .payload_bytes = 32};
+  const Envelope envelope = WriteEnvelope(link, group_mac, ip, out);
+  if (envelope.body.empty()) return 0;
+  Writer writer(envelope.body);
+  writer.U8(kNeighbourSolicitation);
+  writer.U8(0);
+  writer.U16(0);  // the checksum, below
+  writer.U32(0);  // reserved
+  writer.Bytes(guest.wire());
+  WriteLinkLayerOption(kSourceLinkLayerAddress, link.gateway_mac, writer);
+  SealIcmp(ip, envelope.body);
+  return envelope.frame_bytes;
 }
 
 size_t EmitNeighbourAdvertisement(const LinkAddresses& link, const Packet& solicitation,
@@ -196,9 +259,7 @@ size_t EmitNeighbourAdvertisement(const LinkAddresses& link, const Packet& solic
   writer.U32(kRouter | kOverride | (probe ? 0 : kSolicited));
   writer.Bytes(target.wire());
   if (link.ethernet) {
-    writer.U8(2);  // target link-layer address
-    writer.U8(1);  // in units of 8 bytes
-    writer.Bytes(link.gateway_mac);
+    WriteLinkLayerOption(kTargetLinkLayerAddress, link.gateway_mac, writer);
   }
   SealIcmp(ip, envelope.body);
   return envelope.frame_bytes;

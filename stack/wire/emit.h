@@ -1,6 +1,6 @@
 // Writes the packets that the stack itself says to the guest: ARP and neighbour
-// advertisements, echo replies, ICMP errors, and TCP segments without payload for
-// tuples that have no PCB. Each function writes one whole frame from the Ethernet
+// discovery, echo replies, ICMP errors, and TCP segments without payload for tuples
+// that have no PCB. Each function writes one whole frame from the Ethernet
 // header (or the IP header on an L3 link) with complete checksums into `out` and
 // returns its length; 0 if `out` is too small or nothing must be sent (no ICMP
 // error is ever answered with one, RFC 1122 3.2.2, RFC 4443 2.4).
@@ -53,6 +53,21 @@ size_t EmitArpReply(const LinkAddresses& link, const Packet& request, std::span<
 // The answer to a neighbour solicitation for `target`, to its source.
 size_t EmitNeighbourAdvertisement(const LinkAddresses& link, const Packet& solicitation,
                                   const IpAddress& target, std::span<uint8_t> out);
+
+// The two questions for the link-layer address of the guest. Both return 0 on a link
+// without Ethernet, which has none.
+struct ArpQuestion {
+  IpAddress gateway;  // who asks
+  IpAddress guest;    // who is asked for
+};
+// Broadcast.
+size_t EmitArpRequest(const LinkAddresses& link, const ArpQuestion& question,
+                      std::span<uint8_t> out);
+// To the solicited-node group of `guest`, from the gateway's link-local address: it is
+// on the guest's link whatever prefixes the guest has (RFC 4861 4.3, 7.2.2).
+size_t EmitNeighbourSolicitation(const LinkAddresses& link, const IpAddress& guest,
+                                 std::span<uint8_t> out);
+
 // Echo reply, both families, from the address that was asked.
 size_t EmitEchoReply(const LinkAddresses& link, const Packet& request, std::span<uint8_t> out);
 

@@ -46,13 +46,14 @@ NdOptions WalkNdOptions(std::span<const uint8_t> options) {
   return result;
 }
 
-struct Quote {
+// An IP packet as an error quotes it, if it is TCP.
+struct QuotedIp {
   IpAddress source;
   IpAddress destination;
   std::span<const uint8_t> transport;
 };
 
-std::optional<Quote> QuotedIpv4Tcp(std::span<const uint8_t> quoted) {
+std::optional<QuotedIp> QuotedIpv4Tcp(std::span<const uint8_t> quoted) {
   const auto header = Header<kIpv4HeaderBytes>::At(quoted);
   if (!header || header->U8<0>() >> 4 != 4) return std::nullopt;
   const size_t header_bytes = size_t{header->U8<0>()} % 16 * 4;
@@ -61,16 +62,30 @@ std::optional<Quote> QuotedIpv4Tcp(std::span<const uint8_t> quoted) {
       header->U8<9>() != kIpProtocolTcp) {
     return std::nullopt;
   }
-  return Quote{header->Ipv4<12>(), header->Ipv4<16>(), quoted.subspan(header_bytes)};
+  return QuotedIp{header->Ipv4<12>(), header->Ipv4<16>(), quoted.subspan(header_bytes)};
 }
 
-// The stack sends no extension headers: TCP follows the IPv6 header or it is not ours.
-std::optional<Quote> QuotedIpv6Tcp(std::span<const uint8_t> quoted) {
+// The stack sends no extension headers before TCP: it follows the IPv6 header or it is
+// not ours.
+std::optional<QuotedIp> QuotedIpv6Tcp(std::span<const uint8_t> quoted) {
   const auto header = Header<kIpv6HeaderBytes>::At(quoted);
   if (!header || header->U8<0>() >> 4 != 6 || header->U8<6>() != kIpProtocolTcp) {
     return std::nullopt;
   }
-  return Quote{header->Ipv6<8>(), header->Ipv6<24>(), quoted.subspan(kIpv6HeaderBytes)};
+  return QuotedIp{header->Ipv6<8>(), header->Ipv6<24>(), quoted.subspan(kIpv6HeaderBytes)};
+}
+
+// What the error in `packet` quotes, if it was sent to whom the quote is from.
+std::optional<QuotedSegment> Quoted(const Packet& packet) {
+  const auto quoted = packet.transport.subspan(kIcmpHeaderBytes);
+  const std::optional<QuotedIp> ip =
+      packet.protocol == Protocol::kIcmpv4 ? QuotedIpv4Tcp(quoted) : QuotedIpv6Tcp(quoted);
+  if (!ip || ip->source != packet.destination) return std::nullopt;
+  const auto tcp = Header<8>::At(ip->transport);  // all that RFC 792 promises
+  if (!tcp) return std::nullopt;
+  return QuotedSegment{.source = {ip->source, tcp->U16<0>()},
+                       .destination = {ip->destination, tcp->U16<2>()},
+                       .sequence = tcp->U32<4>()};
 }
 
 }  // namespace
@@ -108,23 +123,28 @@ std::optional<DropCause> CheckNeighbourDiscovery(const Packet& packet) {
 std::optional<PathMtuReport> ParsePathMtu(const Packet& packet) {
   const auto header = Header<kIcmpHeaderBytes>::At(packet.transport);
   if (!header) return std::nullopt;
-  std::optional<Quote> quote;
-  PathMtuReport report;
+  uint32_t mtu = 0;
   if (packet.protocol == Protocol::kIcmpv4 && header->U8<0>() == kUnreachable4 &&
       header->U8<1>() == kFragmentationNeeded4) {
-    report.mtu = header->U16<6>();
-    quote = QuotedIpv4Tcp(packet.transport.subspan(kIcmpHeaderBytes));
+    mtu = header->U16<6>();
   } else if (packet.protocol == Protocol::kIcmpv6 && header->U8<0>() == kPacketTooBig6) {
-    report.mtu = header->U32<4>();
-    quote = QuotedIpv6Tcp(packet.transport.subspan(kIcmpHeaderBytes));
+    mtu = header->U32<4>();
   }
-  if (!quote || report.mtu == 0 || quote->source != packet.destination) return std::nullopt;
-  const auto tcp = Header<8>::At(quote->transport);  // all that RFC 792 promises
-  if (!tcp) return std::nullopt;
-  report.source = {quote->source, tcp->U16<0>()};
-  report.destination = {quote->destination, tcp->U16<2>()};
-  report.sequence = tcp->U32<4>();
-  return report;
+  if (mtu == 0) return std::nullopt;
+  const std::optional<QuotedSegment> quoted = Quoted(packet);
+  if (!quoted) return std::nullopt;
+  return PathMtuReport{*quoted, mtu};
+}
+
+std::optional<QuotedSegment> ParseUnreachable(const Packet& packet) {
+  const auto header = Header<kIcmpHeaderBytes>::At(packet.transport);
+  if (!header) return std::nullopt;
+  const bool unreachable4 = packet.protocol == Protocol::kIcmpv4 &&
+                            header->U8<0>() == kUnreachable4 &&
+                            header->U8<1>() != kFragmentationNeeded4;
+  const bool unreachable6 =
+      packet.protocol == Protocol::kIcmpv6 && header->U8<0>() == kUnreachable6;
+  return unreachable4 || unreachable6 ? Quoted(packet) : std::nullopt;
 }
 
 }  // namespace penstock

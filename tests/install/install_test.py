@@ -25,6 +25,7 @@ LIMIT = 240  # seconds that any one command may take
 
 # What an embedder includes; what is installed has to be this and what these include.
 ENTRY_HEADERS = {
+    "publisher/port_selector.h", "publisher/port_spec.h", "publisher/published_port.h",
     "relay/endpoint.h", "relay/socket_factory.h", "relay/time.h",
     "stack/asio_driver.h", "stack/config.h", "stack/counters.h", "stack/stack.h",
     "stack/link/frame_ring.h", "stack/link/impair.h", "stack/link/link.h",

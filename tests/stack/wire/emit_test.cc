@@ -261,6 +261,46 @@ TEST(EmitTest, ArpReplyNeedsEthernet) {
   EXPECT_EQ(EmitArpReply({.ethernet = false}, request.packet(), out), 0u);
 }
 
+TEST(EmitTest, ArpRequest) {
+  const Bytes frame = Emitted([&](std::span<uint8_t> out) {
+    return EmitArpRequest(kLink, {.gateway = kGateway4, .guest = kGuest4}, out);
+  });
+  Bytes expected{0, 1, 8, 0, 6, 4, 0, 1};
+  expected = Concat(expected, kGatewayMac);
+  expected = Concat(expected, kGateway4.wire());
+  expected = Concat(expected, MacAddress{});
+  expected = Concat(expected, kGuest4.wire());
+  EXPECT_EQ(frame, EthernetFrame(expected, {.destination = kBroadcastMac,
+                                            .source = kGatewayMac,
+                                            .ether_type = uint16_t{0x0806}}));
+}
+
+TEST(EmitTest, NeighbourSolicitationAsksTheGroupOfTheAddress) {
+  const IpAddress guest = Address("fd00::1:2:abcd:ef01");
+  const Bytes frame =
+      Emitted([&](std::span<uint8_t> out) { return EmitNeighbourSolicitation(kLink, guest, out); });
+  // Modified EUI-64: ff:fe in the middle of the MAC, its second bit inverted.
+  IpAddress link_local = Address("fe80::ff:fe00:0");
+  link_local.bytes[8] = kGatewayMac[0] ^ 2;
+  std::copy_n(kGatewayMac.begin() + 1, 2, link_local.bytes.begin() + 9);
+  std::copy_n(kGatewayMac.begin() + 3, 3, link_local.bytes.begin() + 13);
+  ExpectSound(frame, link_local, Address("ff02::1:ffcd:ef01"), 58,
+              {0x33, 0x33, 0xff, 0xcd, 0xef, 0x01});
+  EXPECT_EQ(frame[kIpAt + 7], 255) << "hop limit";
+  const auto message = std::span(frame).subspan(kTransport6At);
+  EXPECT_EQ(Part(message, 0, 2), (Bytes{135, 0}));
+  EXPECT_EQ(Get32(message, 4), 0u);
+  EXPECT_EQ(Part(message, 8, 16), Wire(guest));
+  EXPECT_EQ(Part(message, 24, message.size() - 24), Concat({1, 1}, kGatewayMac));
+}
+
+TEST(EmitTest, QuestionsForLinkLayerAddressesNeedEthernet) {
+  Bytes out(200);
+  const LinkAddresses link{.ethernet = false};
+  EXPECT_EQ(EmitArpRequest(link, {.gateway = kGateway4, .guest = kGuest4}, out), 0u);
+  EXPECT_EQ(EmitNeighbourSolicitation(link, kGuest6, out), 0u);
+}
+
 Parsed SolicitationFrom(const char* source) {
   return ParseFrame(EthernetFrame(IpPacket(
       {.source = Address(source), .destination = Address("ff02::1:ff00:2"), .hop_limit = 255},

@@ -1,3 +1,4 @@
+// What a guest's ICMP errors say about segments of ours, and what they may not say.
 #include "stack/wire/icmp.h"
 
 #include <gtest/gtest.h>
@@ -101,6 +102,54 @@ TEST(PathMtuOfIpv4Test, LaterFragmentsHaveNoPorts) {
   Bytes quoted = Quoted(Family::kIpv4);
   Put16(quoted, 6, 0x2001);
   EXPECT_FALSE(Report(Family::kIpv4, TooBig(Family::kIpv4, 1400, quoted)));
+}
+
+Transport Unreachable(Family family, uint8_t code, const Bytes& quoted) {
+  return family == Family::kIpv4 ? Icmpv4Message({.type = 3, .code = code, .body = quoted})
+                                 : Icmpv6Message({.type = 1, .code = code, .body = quoted});
+}
+
+std::optional<QuotedSegment> Rejected(Family family, const Transport& message) {
+  const Parsed parsed = ParseFrame(
+      EthernetFrame(IpPacket({.source = Guest(family), .destination = Peer(family)}, message)));
+  EXPECT_EQ(parsed.outcome(), "parsed");
+  return parsed.ok() ? ParseUnreachable(parsed.packet()) : std::nullopt;
+}
+
+class UnreachableTest : public PathMtuTest {};
+
+INSTANTIATE_TEST_SUITE_P(Families, UnreachableTest, testing::Values(Family::kIpv4, Family::kIpv6),
+                         [](const auto& test) {
+                           return test.param == Family::kIpv4 ? "Ipv4" : "Ipv6";
+                         });
+
+TEST_P(UnreachableTest, SaysWhichSegmentWasRejected) {
+  for (const uint8_t code : {0, 1, 3, 5, 13}) {
+    const auto segment = Rejected(family(), Unreachable(family(), code, Quoted(family())));
+    ASSERT_TRUE(segment.has_value()) << int{code};
+    EXPECT_EQ(segment->source, (Endpoint{Peer(family()), 80}));
+    EXPECT_EQ(segment->destination, (Endpoint{Guest(family()), 40'000}));
+    EXPECT_EQ(segment->sequence, 0x89abcdefu);
+  }
+}
+
+TEST_P(UnreachableTest, EightBytesOfTcpAreEnoughAndSevenAreNot) {
+  EXPECT_TRUE(Rejected(family(), Unreachable(family(), 3, Quoted(family(), header_bytes() + 8))));
+  for (size_t length = 0; length < header_bytes() + 8; ++length) {
+    EXPECT_FALSE(Rejected(family(), Unreachable(family(), 3, Quoted(family(), length)))) << length;
+  }
+}
+
+TEST_P(UnreachableTest, QuoteMustBeFromWhomTheErrorWasSentTo) {
+  Bytes quoted = Quoted(family());
+  quoted[family() == Family::kIpv4 ? 15 : 23] ^= 1;  // last byte of the source
+  EXPECT_FALSE(Rejected(family(), Unreachable(family(), 3, quoted)));
+}
+
+TEST_P(UnreachableTest, OtherMessagesRejectNothing) {
+  EXPECT_FALSE(Rejected(family(), EchoRequest(family(), Quoted(family()))));
+  EXPECT_FALSE(Rejected(family(), TooBig(family(), 1400, Quoted(family()))));
+  EXPECT_FALSE(ParseUnreachable(ParseFrame(TcpFrame(family(), {})).packet()));
 }
 
 }  // namespace
