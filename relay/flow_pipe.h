@@ -24,6 +24,7 @@
 
 #include "relay/check.h"
 #include "relay/endpoint.h"
+#include "relay/inbound.h"
 #include "relay/spsc_queue.h"
 
 namespace penstock {
@@ -46,7 +47,7 @@ struct Block {
 };
 
 enum class ToHost : uint8_t {
-  kOpen,   // dial FlowPipe::open
+  kOpen,   // dial FlowPipe::open, or adopt its accepted socket
   kData,   // `chunks`, `value` bytes in all
   kFin,    // the guest finished: shut the socket's write side after what is queued
   kClose,  // the guest's side is gone in good order: write what is queued, then close
@@ -79,9 +80,10 @@ inline constexpr uint32_t kSmallBlockBytes = 1'024;
 inline constexpr uint32_t kBigBlockBytes = 65'496;
 
 // Where a flow leads: tried in order, the next one only if the one before was
-// refused.
+// refused. For a client of a published port: its connection, and no destination.
 struct OpenRequest {
   std::array<Endpoint, 2> destinations;
+  std::unique_ptr<Inbound> inbound;
   uint8_t destination_count = 1;
   // A block of this size makes one segment to the guest.
   uint32_t block_bytes = 65'480;

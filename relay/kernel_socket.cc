@@ -10,30 +10,38 @@ namespace penstock {
 
 using boost::system::error_code;
 
-auto KernelSocket::ToSocketAddress(const Endpoint& endpoint)
-    -> boost::asio::generic::stream_protocol::endpoint {
-  if (endpoint.address.is_v4()) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(endpoint.port);
-    memcpy(&address.sin_addr, endpoint.address.bytes.data(), 4);
-    return {&address, sizeof address, IPPROTO_TCP};
-  }
-  sockaddr_in6 address{};
-  address.sin6_family = AF_INET6;
-  address.sin6_port = htons(endpoint.port);
-  memcpy(&address.sin6_addr, endpoint.address.bytes.data(), 16);
-  return {&address, sizeof address, IPPROTO_TCP};
+namespace {
+
+void ResetOnClose(int descriptor) {
+  const linger zero{1, 0};
+  (void)setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &zero, sizeof zero);
+}
+
+}  // namespace
+
+KernelAccepted::~KernelAccepted() {
+  if (descriptor_ < 0) return;
+  ResetOnClose(descriptor_);
+  close(descriptor_);
 }
 
 int KernelSocket::Open(SocketFactory& factory, const SocketRequest& request) {
   const SocketResult opened = factory.OpenStream(request);
   if (opened.descriptor < 0) return opened.error != 0 ? opened.error : EMFILE;
-  const int family = request.destination.address.is_v4() ? AF_INET : AF_INET6;
+  return Assign(opened.descriptor, request.destination.address.family);
+}
+
+int KernelSocket::Adopt(AcceptedSocket& accepted) {
+  auto& mine = static_cast<KernelAccepted&>(accepted);
+  return Assign(mine.Release(), mine.family());
+}
+
+int KernelSocket::Assign(int descriptor, Family family) {
   error_code error;
-  socket_.assign({family, IPPROTO_TCP}, opened.descriptor, error);
+  socket_.assign({family == Family::kIpv4 ? AF_INET : AF_INET6, IPPROTO_TCP}, descriptor, error);
   if (error) {
-    close(opened.descriptor);  // Asio did not take it
+    ResetOnClose(descriptor);
+    close(descriptor);  // Asio did not take it
     return error.value();
   }
   socket_.non_blocking(true, error);
@@ -79,10 +87,7 @@ int KernelSocket::TakeError() {
 
 void KernelSocket::Close(bool reset) {
   if (!socket_.is_open()) return;
-  if (reset) {
-    const linger zero{1, 0};
-    (void)setsockopt(socket_.native_handle(), SOL_SOCKET, SO_LINGER, &zero, sizeof zero);
-  }
+  if (reset) ResetOnClose(socket_.native_handle());
   error_code error;
   socket_.close(error);
 }

@@ -7,6 +7,7 @@
 #ifndef PENSTOCK_RELAY_KERNEL_SOCKET_H_
 #define PENSTOCK_RELAY_KERNEL_SOCKET_H_
 
+#include <netinet/in.h>
 #include <sys/uio.h>
 
 #include <boost/asio/basic_stream_socket.hpp>
@@ -18,6 +19,8 @@
 #include <utility>
 
 #include "relay/endpoint.h"
+#include "relay/inbound.h"
+#include "relay/socket_address.h"
 #include "relay/socket_factory.h"
 
 namespace penstock {
@@ -28,6 +31,24 @@ struct IoResult {
   int error = 0;
 };
 
+// What accept(2) gave, until a KernelSocket adopts it.
+class KernelAccepted final : public AcceptedSocket {
+ public:
+  // Owns `descriptor`, which is non-blocking.
+  KernelAccepted(int descriptor, Family family) : descriptor_(descriptor), family_(family) {}
+  ~KernelAccepted() override;
+  KernelAccepted(const KernelAccepted&) = delete;
+  KernelAccepted& operator=(const KernelAccepted&) = delete;
+
+  [[nodiscard]] int Release() { return std::exchange(descriptor_, -1); }
+  [[nodiscard]] int descriptor() const { return descriptor_; }
+  [[nodiscard]] Family family() const { return family_; }
+
+ private:
+  int descriptor_;
+  const Family family_;
+};
+
 class KernelSocket {
  public:
   explicit KernelSocket(boost::asio::io_context& io) : socket_(io) {}
@@ -35,10 +56,16 @@ class KernelSocket {
   // Takes a socket for the request's destination from `factory`; 0 or an errno.
   [[nodiscard]] int Open(SocketFactory& factory, const SocketRequest& request);
 
+  // Takes a KernelAccepted over; 0 or an errno.
+  [[nodiscard]] int Adopt(AcceptedSocket& accepted);
+
   // Completes with error_code.
   template <typename Token>
   auto AsyncConnect(const Endpoint& destination, Token&& token) {
-    return socket_.async_connect(ToSocketAddress(destination), std::forward<Token>(token));
+    const SocketAddress address(destination);
+    return socket_.async_connect(
+        Socket::endpoint_type(address.get(), address.length(), IPPROTO_TCP),
+        std::forward<Token>(token));
   }
   // Completes with error_code, size_t; the end is asio::error::eof.
   template <typename Token>
@@ -75,9 +102,7 @@ class KernelSocket {
   // coroutine and handler some hundred bytes.
   using Socket = boost::asio::basic_stream_socket<boost::asio::generic::stream_protocol,
                                                   boost::asio::io_context::executor_type>;
-  [[nodiscard]] static boost::asio::generic::stream_protocol::endpoint ToSocketAddress(
-      const Endpoint& endpoint);
-
+  [[nodiscard]] int Assign(int descriptor, Family family);
   Socket socket_;
 };
 

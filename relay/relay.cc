@@ -12,7 +12,11 @@ Relay::Relay(boost::asio::io_context& io, RelayOptions options, Doorbell& stack_
       to_stack_(options_.flow_count_max),
       blocks_(options_.block_bytes_max) {}
 
-Relay::~Relay() = default;
+Relay::~Relay() {
+  for (Inbound* inbound = TakeInbound(); inbound != nullptr;) {
+    const std::unique_ptr<Inbound> refused(std::exchange(inbound, inbound->next));
+  }
+}
 
 void Relay::RunReady() {
   doorbell_.Silence();
@@ -21,9 +25,13 @@ void Relay::RunReady() {
     while (!shut_down_ && to_relay_.Pop(pipe)) Serve(*pipe);
     if (shut_down_) return;
     WakeWaiters();
+    if (resume_ports_.exchange(false, std::memory_order_seq_cst)) {
+      for (PortTask* port : ports_) port->Resume();
+    }
     doorbell_.Arm();
     // The second look of the doorbell's protocol.
-  } while (!to_relay_.empty() && (doorbell_.Silence(), true));
+  } while ((!to_relay_.empty() || resume_ports_.load(std::memory_order_seq_cst)) &&
+           (doorbell_.Silence(), true));
 }
 
 void Relay::Serve(FlowPipe& pipe) {
@@ -83,8 +91,35 @@ void Relay::Remove(FlowTask& task) {
   tasks_.erase(task.place_);
 }
 
+void Relay::Add(std::shared_ptr<PortTask> port) {
+  PortTask& task = *port;
+  task.place_ = ports_.insert(ports_.end(), &task);
+  task.Begin(std::move(port));
+}
+
+void Relay::Remove(PortTask& port) {
+  ports_.erase(port.place_);
+  port.Close();
+}
+
+void Relay::HandOver(std::unique_ptr<Inbound> inbound) {
+  inbound_.Push(inbound.release());
+  stack_doorbell_.RingIfArmed();
+}
+
+// The list keeps no order: its last is its first.
+Inbound* Relay::TakeInbound() {
+  Inbound* first = nullptr;
+  for (Inbound* inbound = inbound_.TakeAll(); inbound != nullptr;) {
+    Inbound* const next = std::exchange(inbound->next, first);
+    first = std::exchange(inbound, next);
+  }
+  return first;
+}
+
 void Relay::Shutdown() {
   shut_down_ = true;
+  while (!ports_.empty()) Remove(*ports_.front());
   while (!tasks_.empty()) tasks_.front()->Abandon();
 }
 

@@ -3,12 +3,13 @@
 //
 // The stack puts flows that have something for the relay on `to_relay()` and rings
 // `doorbell()`; the relay puts flows that have something for the stack on
-// `to_stack()` and rings the stack's doorbell. All methods belong to the thread
-// that runs the io_context, but for the ends of the two rings that are the
-// stack's.
+// `to_stack()` and rings the stack's doorbell. Listeners of published ports live here
+// too and hand over what they accepted. All methods belong to the thread that runs the
+// io_context, but for those that are named as the stack's.
 #ifndef PENSTOCK_RELAY_RELAY_H_
 #define PENSTOCK_RELAY_RELAY_H_
 
+#include <atomic>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -18,6 +19,8 @@
 #include "relay/doorbell.h"
 #include "relay/flow_pipe.h"
 #include "relay/flow_task.h"
+#include "relay/inbound.h"
+#include "relay/port_task.h"
 #include "relay/socket_factory.h"
 
 namespace boost::asio {
@@ -51,9 +54,17 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // stack. Afterwards the relay touches no pipe and no doorbell.
   void Shutdown();
 
+  // The stack's: pushes and rings; pops.
   [[nodiscard]] ReadyRing& to_relay() { return to_relay_; }
   [[nodiscard]] ReadyRing& to_stack() { return to_stack_; }
   [[nodiscard]] Doorbell& doorbell() { return doorbell_; }
+  // The stack's: nothing waits for it here.
+  [[nodiscard]] bool StackIsServed() const { return to_stack_.empty() && inbound_.empty(); }
+  // The stack's: what listeners handed over, the first accepted first. The caller owns
+  // the list.
+  [[nodiscard]] Inbound* TakeInbound();
+  // The stack's: a paused listener may go on. The doorbell is to be rung.
+  void ResumePorts() noexcept { resume_ports_.store(true, std::memory_order_seq_cst); }
   // After Shutdown, any one thread; before, the relay's thread.
   [[nodiscard]] BlockPool& blocks() { return blocks_; }
 
@@ -65,6 +76,18 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // `task` waits until a block comes back to the pool.
   void WaitForBlock(FlowTask& task);  // first come, first served
   void Remove(FlowTask& task);
+
+  // For listeners.
+  void Add(std::shared_ptr<PortTask> port);  // and begins it
+  void Remove(PortTask& port);               // and closes it
+  void HandOver(std::unique_ptr<Inbound> inbound);
+  // Totals of what never reached the stack; any thread reads.
+  struct ListenerCounts {
+    std::atomic<uint64_t> accept_errors{0};
+    std::atomic<uint64_t> accept_pauses{0};
+    std::atomic<uint64_t> clients_denied{0};
+  };
+  [[nodiscard]] ListenerCounts& listener_counts() { return listener_counts_; }
 
  private:
   void Serve(FlowPipe& pipe);
@@ -81,6 +104,10 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   BlockPool blocks_;
   std::list<FlowTask*> tasks_;
   std::list<FlowTask*> waiting_for_block_;
+  std::list<PortTask*> ports_;
+  ReturnList<Inbound> inbound_;
+  std::atomic<bool> resume_ports_{false};  // partner: PortGauge::paused
+  ListenerCounts listener_counts_;
   bool shut_down_ = false;
 };
 

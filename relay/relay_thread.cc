@@ -10,6 +10,7 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
 #include <exception>
+#include <future>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -58,6 +59,15 @@ class RelayThread::Impl {
     thread_.join();
   }
 
+  void Run(const std::function<void()>& work) {
+    std::promise<void> done;
+    asio::post(io_, [&] {
+      work();
+      done.set_value();
+    });
+    done.get_future().wait();
+  }
+
   Relay& relay() { return *relay_; }
 
  private:
@@ -103,6 +113,7 @@ absl::StatusOr<std::unique_ptr<RelayThread>> RelayThread::Start(RelayOptions opt
 RelayThread::RelayThread(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 RelayThread::~RelayThread() { impl_->Join(); }
 Relay& RelayThread::relay() { return impl_->relay(); }
+void RelayThread::Run(const std::function<void()>& work) { impl_->Run(work); }
 void RelayThread::Join() { impl_->Join(); }
 
 }  // namespace penstock

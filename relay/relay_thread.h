@@ -2,6 +2,7 @@
 #ifndef PENSTOCK_RELAY_RELAY_THREAD_H_
 #define PENSTOCK_RELAY_RELAY_THREAD_H_
 
+#include <functional>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -19,6 +20,9 @@ class RelayThread final {
   RelayThread& operator=(const RelayThread&) = delete;
 
   [[nodiscard]] Relay& relay();
+  // Does `work` on the thread and waits until it is done. Not from the thread itself;
+  // not after Join.
+  void Run(const std::function<void()>& work);
   // Ends the thread; afterwards relay() belongs to the caller's thread.
   void Join();
 

@@ -5,6 +5,7 @@
 #define PENSTOCK_RELAY_SOCKET_FACTORY_H_
 
 #include <memory>
+#include <string>
 
 #include "relay/endpoint.h"
 #include "relay/time.h"
@@ -25,6 +26,23 @@ struct SocketResult {
   int error = 0;
 };
 
+// A socket of a published port.
+struct PortRequest {
+  bool stream = true;     // TCP, or UDP
+  Endpoint address;       // port 0: the system chooses
+  std::string interface;  // to bind to; for a link-local address its zone; empty: none
+  // As above; connections that a listener accepts inherit them.
+  Duration keepalive_idle;
+  Duration keepalive_interval;
+  int keepalive_probes;
+};
+
+struct PortResult {
+  int descriptor = -1;
+  int error = 0;   // errno
+  Endpoint bound;  // with the port that was chosen
+};
+
 class SocketFactory {
  public:
   virtual ~SocketFactory() = default;
@@ -32,6 +50,10 @@ class SocketFactory {
   // The relay owns the descriptor from then on. Called on relay threads, several
   // at once. Must not block.
   [[nodiscard]] virtual SocketResult OpenStream(const SocketRequest& request) = 0;
+  // A non-blocking, close-on-exec socket that is bound and, if it is a stream's,
+  // listens with a backlog of 4,096 or the system's maximum. The caller owns it. Called
+  // on the poll thread. Here: the host's kernel.
+  [[nodiscard]] virtual PortResult OpenPort(const PortRequest& request);
 };
 
 // TCP sockets of the destination's family with TCP_NODELAY and keepalive.

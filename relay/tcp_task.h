@@ -1,7 +1,7 @@
 // One flow's host socket and the task that serves it.
 //
-// A coroutine dials and then reads: at most one suspended coroutine per flow. It
-// reads first into a small buffer of the task (Asio keeps its edge-triggered
+// A coroutine dials (or adopts what a listener accepted) and then reads: at most one suspended
+// coroutine per flow. It reads first into a small buffer of the task (Asio keeps its edge-triggered
 // registration for that, where waiting for readability would re-arm epoll each
 // time), and goes on with non-blocking reads straight into blocks while they come
 // back full; an idle flow holds no block. Without credit it waits for an error of
@@ -31,9 +31,11 @@
 #include <memory>
 #include <utility>
 
+#include "relay/check.h"
 #include "relay/flow_decisions.h"
 #include "relay/flow_pipe.h"
 #include "relay/flow_task.h"
+#include "relay/inbound.h"
 #include "relay/kernel_socket.h"
 #include "relay/relay.h"
 
@@ -65,6 +67,8 @@ class TcpTask final : public FlowTask, public std::enable_shared_from_this<TcpTa
   Task<void> Run(std::shared_ptr<TcpTask> self);
   Task<int> Dial();
   [[nodiscard]] int OpenSocket(const Endpoint& destination);
+  // Takes a listener's client over; 0 or an errno.
+  [[nodiscard]] int Adopt(Inbound& inbound);
   // Performs whatever is decided now. May end the task: touch nothing after it.
   void Act();
   [[nodiscard]] bool MayRead();
@@ -176,6 +180,7 @@ template <typename Socket>
 auto TcpTask<Socket>::Dial() -> Task<int> {
   const std::unique_ptr<OpenRequest> request = std::move(pipe_->open);
   block_bytes_ = request->block_bytes;
+  if (request->inbound != nullptr) co_return Adopt(*request->inbound);
   int result = EINVAL;
   for (uint8_t i = 0; i < request->destination_count; ++i) {
     const Endpoint& destination = request->destinations[i];
@@ -190,6 +195,20 @@ auto TcpTask<Socket>::Dial() -> Task<int> {
     if (result != ECONNREFUSED) break;
   }
   co_return result;
+}
+
+template <typename Socket>
+int TcpTask<Socket>::Adopt(Inbound& inbound) {
+  const int error = socket_.Adopt(*inbound.socket);
+  if (error != 0 || inbound.preface.empty()) return error;
+  // At most a small block, of which a flow may always have one.
+  Block* block = relay_->blocks().TakeSmall();
+  if (block == nullptr) block = relay_->blocks().TakeBeyondLimit();
+  PENSTOCK_CHECK(inbound.preface.size() <= block->capacity);
+  memcpy(block->data, inbound.preface.data(), inbound.preface.size());
+  block->length = static_cast<uint32_t>(inbound.preface.size());
+  Deliver(block);
+  return 0;
 }
 
 template <typename Socket>
@@ -411,6 +430,7 @@ void TcpTask<Socket>::Finish() {
   socket_.Close(decisions_.MustReset());
   FlowPipe* pipe = std::exchange(pipe_, nullptr);
   pipe->relay_task = nullptr;
+  pipe->open.reset();  // a client that was not adopted yet is reset
   relay_->Remove(*this);
   pipe->PushToGuest({.kind = ToGuest::kClosed});
   relay_->TellStack(*pipe);

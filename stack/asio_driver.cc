@@ -95,10 +95,10 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
       deadline = stack_->impl_->Poll(*stack_, now, std::exchange(link_readable_, false));
       if (stopped_) return;  // by a posted task: nothing may hold the io_context now
       relay_->RunReady();
-      if (deadline > now && relay_->to_stack().empty()) break;
+      if (deadline > now && relay_->StackIsServed()) break;
     }
     pass_scheduled_ = false;
-    if (deadline <= now || !relay_->to_stack().empty()) {
+    if (deadline <= now || !relay_->StackIsServed()) {
       SchedulePass();
     } else if (deadline < timer_deadline_) {
       WaitDeadline(deadline);

@@ -96,6 +96,15 @@ inline constexpr size_t kDropCauseCount = 0
   X(wakes_to_stack, "wake-ups of the poll thread by a doorbell")                               \
   X(wakes_to_relay, "wake-ups of relay threads by a doorbell")                                 \
   X(flows_opened, "flows for which a dial was begun")                                          \
+  X(inbound_opened, "clients of published ports for whom the guest was dialled")               \
+  X(inbound_refused, "of those, refused by the guest: reset")                                  \
+  X(inbound_dial_timeout, "of those, given up because the guest did not answer: reset")        \
+  X(inbound_refused_limit, "clients of published ports reset by a limit of flows")             \
+  X(inbound_cut, "connections of published ports reset because the port was removed")          \
+  X(inbound_denied, "clients of published ports that the ingress hook refused")                \
+  X(accept_errors, "errors from accept: the client is gone, or there are no descriptors")      \
+  X(accept_pauses, "pauses of a listener for want of descriptors or memory")                   \
+  X(solicitations_sent, "questions for the guest's MAC address")                               \
   X(flows_established, "flows whose handshake with the guest completed")                       \
   X(flows_closed, "flows that ended after both directions were finished")                      \
   X(flows_reset_by_guest, "flows that the guest reset")                                        \

@@ -21,7 +21,8 @@ namespace {
 constexpr rlim_t kDescriptorReserve = 64;
 
 // One descriptor per flow: no more flows than the process may have descriptors.
-Config FitDescriptorLimit(Config config) {
+Config Complete(Config config) {
+  if (config.socket_factory == nullptr) config.socket_factory = DefaultSocketFactory();
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return config;
   const rlim_t usable = limit.rlim_cur > 2 * kDescriptorReserve
@@ -57,14 +58,21 @@ Time Stack::Poll(Time now) { return impl_->Poll(*this, now); }
 int Stack::descriptor() const { return impl_->descriptor(); }
 void Stack::Wake() noexcept { impl_->Wake(); }
 void Stack::Post(std::function<void(Stack&)> task) { impl_->Post(std::move(task)); }
-CounterSnapshot Stack::Snapshot() const { return impl_->counters().Snapshot(); }
+CounterSnapshot Stack::Snapshot() const { return impl_->Snapshot(); }
 std::vector<FlowInfo> Stack::Flows() const { return impl_->Flows(); }
+absl::StatusOr<std::vector<PublishedPort>> Stack::Publish(const PortSpec& spec) {
+  return impl_->publisher().Add(spec);
+}
+absl::Status Stack::Unpublish(std::span<const uint32_t> ids, LiveFlows live) {
+  return impl_->Unpublish(ids, live);
+}
+std::vector<PublishedPort> Stack::PublishedPorts() const { return impl_->publisher().List(); }
 bool Stack::link_ended() const { return impl_->link().ended(); }
 
 // ---------------------------------------------------------------- set-up
 
 Stack::Impl::Impl(Config config, std::unique_ptr<Link> link)
-    : config_(FitDescriptorLimit(std::move(config))),
+    : config_(Complete(std::move(config))),
       link_(std::move(link)),
       capabilities_(link_->capabilities()),
       gateway_(config_),
@@ -88,8 +96,7 @@ RelayOptions Stack::Impl::MakeRelayOptions() const {
           .keepalive_idle = config_.keepalive_idle,
           .keepalive_interval = config_.keepalive_interval,
           .keepalive_probes = config_.keepalive_probes,
-          .socket_factory =
-              config_.socket_factory != nullptr ? config_.socket_factory : DefaultSocketFactory()};
+          .socket_factory = config_.socket_factory};
 }
 
 absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
@@ -119,6 +126,7 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
   counters_.flow_count_max.Set(config_.flow_count_max);
   flows_ = std::make_unique<TcpFlows>(config_, capabilities_, addresses_, batch_, counters_,
                                       relays_, kReceiveFrames * kFrameBytesMax);
+  OpenPublisher();
   for (size_t i = 0; i < kReceiveFrames; ++i) {
     GuestBuffer* buffer = flows_->buffers().Take(kFrameBytesMax);
     if (buffer == nullptr) {
@@ -129,6 +137,25 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
     frames_.push_back({.room = buffer->room()});
   }
   return absl::OkStatus();
+}
+
+void Stack::Impl::OpenPublisher() {
+  std::vector<RelayPlace> places;
+  if (own_relay_ != nullptr) {
+    places.push_back({own_relay_.get(), [](const std::function<void()>& work) { work(); }});
+  }
+  for (const auto& thread : threads_) {
+    places.push_back(
+        {&thread->relay(), [&thread](const std::function<void()>& work) { thread->Run(work); }});
+  }
+  PublisherOptions options{.socket_factory = config_.socket_factory,
+                           .ingress_hook = config_.ingress_hook,
+                           .keepalive_idle = config_.keepalive_idle,
+                           .keepalive_interval = config_.keepalive_interval,
+                           .keepalive_probes = config_.keepalive_probes};
+  if (config_.ipv4.enabled) options.guest4 = config_.ipv4.guest;
+  if (config_.ipv6.enabled) options.guest6 = config_.ipv6.guest;
+  publisher_ = std::make_unique<Publisher>(std::move(options), std::move(places));
 }
 
 Stack::Impl::~Impl() {
@@ -172,9 +199,28 @@ bool Stack::Impl::SleepAllowed() {
   doorbell_.Arm();
   const bool quiet = !woken_.load(std::memory_order_seq_cst) &&
                      std::all_of(relays_.begin(), relays_.end(),
-                                 [](Relay* relay) { return relay->to_stack().empty(); });
+                                 [](Relay* relay) { return relay->StackIsServed(); });
   if (!quiet) doorbell_.Silence();
   return quiet;
+}
+
+CounterSnapshot Stack::Impl::Snapshot() const {
+  CounterSnapshot snapshot = counters_.Snapshot();
+  for (Relay* relay : relays_) {
+    const Relay::ListenerCounts& counts = relay->listener_counts();
+    snapshot.accept_errors += counts.accept_errors.load(std::memory_order_relaxed);
+    snapshot.accept_pauses += counts.accept_pauses.load(std::memory_order_relaxed);
+    snapshot.inbound_denied += counts.clients_denied.load(std::memory_order_relaxed);
+  }
+  return snapshot;
+}
+
+absl::Status Stack::Impl::Unpublish(std::span<const uint32_t> ids, LiveFlows live) {
+  auto removed = publisher_->Remove(ids);
+  if (!removed.ok() || live == LiveFlows::kKeep) return removed.status();
+  for (const std::shared_ptr<PortGauge>& port : *removed) flows_->Cut(*port);
+  Wake();  // what the resets left behind wants a pass
+  return absl::OkStatus();
 }
 
 void Stack::Impl::Wake() noexcept {
@@ -252,6 +298,10 @@ void Stack::Impl::HandlePacket(Packet& packet, size_t slot) {
         counters_.frames_consumed.Add(1);
         return;
       }
+      if (const auto quoted = ParseUnreachable(packet); quoted && flows_->OnUnreachable(*quoted)) {
+        counters_.frames_consumed.Add(1);
+        return;
+      }
       [[fallthrough]];
     case Protocol::kArp: {
       const Gateway::Answer answer =
@@ -289,6 +339,7 @@ void Stack::Impl::LearnGuestMac(const Packet& packet) {
   if (!capabilities_.ethernet) return;
   parse_options_.guest_mac = packet.source_mac;
   addresses_.guest_mac = packet.source_mac;
+  flows_->OnGuestKnown();
 }
 
 void Stack::Impl::WatchLinkWritable(bool wanted) {

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,7 +35,8 @@ namespace penstock {
 // One row of the flow table.
 struct FlowInfo {
   Endpoint guest;
-  Endpoint destination;  // as the guest addressed it
+  Endpoint destination;            // as the guest sees it
+  std::optional<Endpoint> client;  // the host's, of a published port: it opened the flow
   std::string state;  // "dialing", "handshake", "established", "half-closed", "closing", "closed"
   std::string end;    // for closed ones: "closed", "reset by guest", …
   uint64_t bytes_to_host = 0;

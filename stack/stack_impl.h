@@ -20,6 +20,7 @@
 #include <mutex>
 #include <vector>
 
+#include "publisher/publisher.h"
 #include "relay/doorbell.h"
 #include "relay/relay_thread.h"
 #include "stack/flow/frame_batch.h"
@@ -53,8 +54,10 @@ class Stack::Impl {
   [[nodiscard]] bool link_drained() const { return link_drained_; }
   [[nodiscard]] bool link_full() const { return batch_.link_full(); }
   [[nodiscard]] Doorbell& doorbell() { return doorbell_; }
-  [[nodiscard]] const Counters& counters() const { return counters_; }
+  [[nodiscard]] CounterSnapshot Snapshot() const;
   [[nodiscard]] std::vector<FlowInfo> Flows() const { return flows_->Flows(); }
+  [[nodiscard]] Publisher& publisher() { return *publisher_; }
+  [[nodiscard]] absl::Status Unpublish(std::span<const uint32_t> ids, LiveFlows live);
 
  private:
   friend class FlowAudit;                       // tests/world
@@ -62,6 +65,7 @@ class Stack::Impl {
   static constexpr size_t kFramesPerPass = 128;
   static constexpr size_t kFlowsPerPass = 1'024;
 
+  void OpenPublisher();
   void RunTasks(Stack& stack);
   void ReceiveFrames();
   void HandleFrame(const FrameToHost& frame, size_t slot);
@@ -86,6 +90,7 @@ class Stack::Impl {
   std::vector<std::unique_ptr<RelayThread>> threads_;
   std::shared_ptr<Relay> own_relay_;
   std::vector<Relay*> relays_;
+  std::unique_ptr<Publisher> publisher_;
   std::unique_ptr<TcpFlows> flows_;
 
   std::vector<GuestBuffer*> slots_;

@@ -2,7 +2,8 @@
 // towards the host socket, and what is on its way between them.
 //
 //   dialing    the host socket is connecting; the guest's SYN is held
-//   handshake  the host answered; the SYN was fed to lwIP
+//   handshake  the host answered, and the SYN was fed to lwIP; or a client of a published
+//              port came, and the guest is dialled
 //   open       data flows; two latches: guest_fin, host_eof
 //   closing    the PCB is gone, the relay's last word is awaited
 //
@@ -34,6 +35,7 @@ enum class FlowEnd : uint8_t {
   kUnreachable,
   kDialTimeout,
   kHandshakeTimeout,
+  kRemoved,
   kSilent,
   kStalled,
   kKeepalive,
@@ -52,7 +54,7 @@ struct HeldSyn {
   uint8_t quote_bytes = 0;
   uint32_t sequence = 0;
   uint32_t payload_bytes = 0;
-  std::optional<uint32_t> isn_after;  // see AcceptOptions
+  std::optional<uint32_t> isn_after;  // see OpenOptions
 };
 
 struct Flow {
@@ -75,6 +77,8 @@ struct Flow {
   uint32_t tick_slot = 0;  // index on that list
   uint32_t negotiated_mss = 0;
   std::unique_ptr<HeldSyn> syn;
+  std::shared_ptr<PortGauge> port;  // of a published port; nullptr: the guest opened it
+  Endpoint client;                  // its client, whoever the guest sees
 
   // The guest's bytes that wait for a place in the pipe.
   Chunk* pending_head = nullptr;

@@ -46,6 +46,8 @@ std::string_view EndName(FlowEnd end) {
       return "dial timeout";
     case FlowEnd::kHandshakeTimeout:
       return "handshake timeout";
+    case FlowEnd::kRemoved:
+      return "port removed";
     case FlowEnd::kSilent:
       return "guest silent";
     case FlowEnd::kStalled:
@@ -63,6 +65,7 @@ std::string_view EndName(FlowEnd end) {
 FlowInfo Describe(const Flow& flow, Time now) {
   return {.guest = flow.tuple.guest,
           .destination = flow.tuple.destination,
+          .client = flow.port != nullptr ? std::optional(flow.client) : std::nullopt,
           .state = std::string(StateName(flow)),
           .end = std::string(EndName(flow.end)),
           .bytes_to_host = flow.bytes_to_host,
@@ -97,6 +100,7 @@ void TcpFlows::Close(Flow& flow, FlowEnd end, bool abort) {
   flow.abort = abort;
   closing_.push_back(&flow);
   flow.last_progress = now_;
+  if (flow.port != nullptr) AddTo(flow.port->ended, 1);
   FlowInfo info = Describe(flow, now_);
   info.state = "closed";
   if (closed_.size() < kClosedMax) {
@@ -142,6 +146,7 @@ void TcpFlows::Free(Flow& flow) {
   flow.deadline = kNever;
   UpdateTicking(flow);
   SetState(flow, FlowState::kFree);
+  flow.port.reset();
   table_.Release(flow);
 }
 

@@ -27,7 +27,10 @@ TcpFlows::TcpFlows(const Config& config, const LinkCapabilities& capabilities,
                .isn_key = config.isn_key ? *config.isn_key : RandomSipKey()},
               *this),
       table_(config.flow_count_max, static_cast<uint8_t>(relays_.size())),
-      time_wait_(config.flow_count_max, config.time_wait) {}
+      time_wait_(config.flow_count_max, config.time_wait),
+      // Not the same ones after each start: a guest may remember connections.
+      next_port_(static_cast<uint16_t>(config.isn_key ? (*config.isn_key)[0] : RandomSipKey()[0])) {
+}
 
 TcpFlows::~TcpFlows() = default;
 
@@ -46,6 +49,11 @@ void TcpFlows::MakeReady(Flow& flow) {
 
 void TcpFlows::TakeFromRelays() {
   for (Relay* relay : relays_) {
+    for (Inbound* inbound = relay->TakeInbound(); inbound != nullptr;) {
+      Inbound* const next = inbound->next;
+      OpenInbound(std::unique_ptr<Inbound>(inbound));
+      inbound = next;
+    }
     FlowPipe* pipe;
     while (relay->to_stack().Pop(pipe)) {
       BeginService(pipe->ready_for_stack);
@@ -120,6 +128,7 @@ void TcpFlows::TakeMessages(Flow& flow) {
         break;
       case ToGuest::kFailed:
         if (flow.state == FlowState::kDialing) OnDialFailed(flow, static_cast<int>(message.value));
+        if (flow.port != nullptr) flow.host_reset = true;  // could not be adopted
         break;
       case ToGuest::kData: {
         if (flow.state == FlowState::kClosing) {
@@ -197,6 +206,7 @@ void TcpFlows::NoteRecord(Flow& flow) {
     flow.pending_tail = pcb.received_tail;
     flow.pending_bytes += pcb.received_bytes;
     flow.bytes_to_host += pcb.received_bytes;
+    if (flow.port != nullptr) AddTo(flow.port->bytes_to_host, pcb.received_bytes);
     flow.last_progress = now_;
     to_host_bytes_ += pcb.received_bytes;
     counters_.payload_bytes_to_host.Add(pcb.received_bytes);
@@ -244,6 +254,7 @@ void TcpFlows::ReleaseAcknowledged(Flow& flow) {
   if (bytes == 0) return;
   flow.last_progress = now_;
   flow.bytes_to_guest += bytes;
+  if (flow.port != nullptr) AddTo(flow.port->bytes_to_guest, bytes);
   while (bytes > 0) {
     Block* block = flow.blocks_head;
     PENSTOCK_CHECK(block != nullptr);
@@ -307,6 +318,10 @@ void TcpFlows::EndIfOver(Flow& flow) {
     case PcbEnd::kNone:
       return;
     case PcbEnd::kReset:
+      if (flow.port != nullptr && flow.state == FlowState::kHandshake) {
+        counters_.inbound_refused.Add(1);
+        return Close(flow, FlowEnd::kRefused, true);
+      }
       counters_.flows_reset_by_guest.Add(1);
       return Close(flow, FlowEnd::kResetByGuest, true);
     case PcbEnd::kFailed:
@@ -358,7 +373,7 @@ void TcpFlows::SetState(Flow& flow, FlowState state) {
   static constexpr auto kAllowed = [](FlowState from, FlowState to) {
     switch (from) {
       case FlowState::kFree:
-        return to == FlowState::kDialing;
+        return to == FlowState::kDialing || to == FlowState::kHandshake;
       case FlowState::kDialing:
         return to == FlowState::kHandshake || to == FlowState::kClosing;
       case FlowState::kHandshake:
@@ -423,6 +438,11 @@ uint16_t TcpChecksum(const SegmentToGuest& segment, uint16_t pseudo_header_sum) 
 
 bool TcpFlows::SendSegment(const SegmentToGuest& segment) noexcept {
   const IpAddress& guest = segment.tuple.guest.address;
+  if (link_.ethernet && link_.guest_mac == MacAddress{}) {
+    // Only a published port speaks before the guest does. OnGuestKnown sends it again.
+    Solicit(guest);
+    return true;
+  }
   const Family family = guest.family;
   std::array<uint8_t, kEthernetHeaderBytes + 40 + 60> header;
   size_t used = EmitEthernet(link_, family, header);

@@ -11,8 +11,9 @@
 //
 // Work is in proportion to the flows that are ready. Poll thread only.
 //
-// tcp_flows.cc serves open flows, tcp_open.cc begins and refuses them, tcp_end.cc lets
-// go of them, tcp_timers.cc does what time alone causes.
+// tcp_flows.cc serves open flows, tcp_open.cc begins and refuses those of the guest,
+// tcp_inbound.cc those of published ports, tcp_end.cc lets go of them, tcp_timers.cc does
+// what time alone causes.
 #ifndef PENSTOCK_STACK_FLOW_TCP_FLOWS_H_
 #define PENSTOCK_STACK_FLOW_TCP_FLOWS_H_
 
@@ -52,8 +53,12 @@ class TcpFlows final : private SegmentSink {
   [[nodiscard]] bool Segment(Packet& packet, GuestBuffer& slot);
   // A guest that was silent for a second or more is heard again.
   void OnGuestAwake();
+  // The guest's MAC address is known now: what was sent before never reached it.
+  void OnGuestKnown();
   // True if the report was about a live flow of ours and plausible.
   bool OnPathMtu(const PathMtuReport& report);
+  // True if it was about a connection to the guest that is being opened.
+  bool OnUnreachable(const QuotedSegment& quoted);
   void RunTimers();
   // Serves at most `flows_max`; false if more are ready.
   [[nodiscard]] bool ServeReady(size_t flows_max);
@@ -65,6 +70,9 @@ class TcpFlows final : private SegmentSink {
   [[nodiscard]] Time NextDeadline();
   // Something waits that needs no event from outside.
   [[nodiscard]] bool HasWork() const;
+
+  // Resets the flows of a published port that was removed, and those that come yet.
+  void Cut(PortGauge& port);
 
   // After the relays were shut down: every flow and buffer is let go.
   void Shutdown();
@@ -98,7 +106,19 @@ class TcpFlows final : private SegmentSink {
   void Free(Flow& flow);
   void DropChunks(Flow& flow);
 
+  // tcp_inbound.cc
+  void OpenInbound(std::unique_ptr<Inbound> inbound);
+  [[nodiscard]] bool MayOpenInbound(const Inbound& inbound);
+  [[nodiscard]] std::optional<TcpTuple> ChooseTuple(const Inbound& inbound);
+  [[nodiscard]] bool GuestCanAnswer(const IpAddress& client, const IpAddress& guest) const;
+  void OnGuestAnswered(PortGauge& port);
+  // Asks for the guest's MAC address.
+  void Solicit(const IpAddress& guest);
+
   // tcp_open.cc
+  // A free slot under `tuple`, as new; nullptr at the limit.
+  [[nodiscard]] Flow* NewFlow(const TcpTuple& tuple);
+  void BeginRelay(Flow& flow, OpenRequest request);
   // A segment of a live flow; true as Segment().
   [[nodiscard]] bool FeedSegment(Flow& flow, Packet& packet, GuestBuffer& slot);
   void OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uint32_t> isn_after);
@@ -149,7 +169,10 @@ class TcpFlows final : private SegmentSink {
   std::vector<Flow*> closing_;
 
   absl::flat_hash_map<IpAddress, uint32_t, AddressHash> half_open_by_destination_;
-  uint32_t half_open_ = 0;
+  uint32_t half_open_ = 0;          // opened by the guest
+  uint32_t inbound_half_open_ = 0;  // of published ports
+  uint16_t next_port_;              // to be tried for the gateway's end of an inbound flow
+  Time next_solicitation_{};
   uint32_t dialing_ = 0, handshake_ = 0, open_ = 0, closing_count_ = 0;
   uint64_t windows_bytes_ = 0;   // sum of the flows' windows: promised to guests
   uint64_t to_guest_bytes_ = 0;  // held

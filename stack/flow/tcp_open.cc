@@ -106,7 +106,10 @@ bool TcpFlows::FeedSegment(Flow& flow, Packet& packet, GuestBuffer& slot) {
   }
   counters_.frames_consumed.Add(1);
   // lwIP would take a new segment size or window scale from a repeated SYN.
-  if ((packet.tcp.flags & kTcpSyn) != 0) {
+  if (flow.pcb.connecting() && (packet.tcp.flags & kTcpSyn) != 0) {
+    flow.negotiated_mss = MssFor(flow.tuple.guest.address, packet.tcp.mss);
+    engine_.SetNegotiatedMss(flow.pcb, flow.negotiated_mss);
+  } else if ((packet.tcp.flags & kTcpSyn) != 0) {
     DefuseTcpOptions(packet.transport.first(packet.tcp.header_bytes));
   }
   std::span<uint8_t> segment = packet.transport;
@@ -138,7 +141,7 @@ void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uin
     }
     return;
   }
-  Flow* flow = table_.Add(tuple);
+  Flow* flow = NewFlow(tuple);
   if (flow == nullptr) {
     counters_.flows_refused_limit.Add(1);
     counters_.Drop(DropCause::kFlowLimit);
@@ -146,6 +149,17 @@ void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uin
   }
   counters_.frames_consumed.Add(1);
   counters_.flows_opened.Add(1);
+  flow->negotiated_mss = MssFor(tuple.guest.address, packet.tcp.mss);
+  flow->syn = Hold(packet);
+  flow->syn->isn_after = isn_after;
+  SetState(*flow, FlowState::kDialing);
+  BeginRelay(*flow, std::move(request));
+  SetDeadline(*flow);
+}
+
+Flow* TcpFlows::NewFlow(const TcpTuple& tuple) {
+  Flow* flow = table_.Add(tuple);
+  if (flow == nullptr) return nullptr;
   flow->pcb.Clear();
   flow->end = FlowEnd::kNone;
   flow->fin_to_relay = flow->host_eof = flow->host_reset = flow->fin_to_guest = flow->abort =
@@ -155,24 +169,23 @@ void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uin
   flow->unwritten_offset = flow->acknowledged_offset = 0;
   flow->bytes_to_host = flow->bytes_to_guest = 0;
   flow->opened_at = flow->last_heard = flow->last_progress = now_;
-  flow->negotiated_mss = MssFor(tuple.guest.address, packet.tcp.mss);
-  flow->syn = Hold(packet);
-  flow->syn->isn_after = isn_after;
-  SetState(*flow, FlowState::kDialing);
+  return flow;
+}
+
+void TcpFlows::BeginRelay(Flow& flow, OpenRequest request) {
   // One block makes one segment, or a whole number of them.
-  const bool v4 = packet.source.is_v4();
+  const bool v4 = flow.tuple.guest.address.is_v4();
   const uint32_t segment_max = v4 ? kSuperSegmentBytesIpv4 : kSuperSegmentBytesIpv6;
-  request.block_bytes = segment_max / flow->negotiated_mss * flow->negotiated_mss;
-  flow->pipe.open = std::make_unique<OpenRequest>(request);
-  flow->pipe.PushToHost({.kind = ToHost::kOpen});
-  TellRelay(*flow);
-  SetDeadline(*flow);
+  request.block_bytes = segment_max / flow.negotiated_mss * flow.negotiated_mss;
+  flow.pipe.open = std::make_unique<OpenRequest>(std::move(request));
+  flow.pipe.PushToHost({.kind = ToHost::kOpen});
+  TellRelay(flow);
 }
 
 TcpFlows::Refusal TcpFlows::Resolve(const Endpoint& destination, OpenRequest& request) const {
   const bool v4 = destination.address.is_v4();
   const FamilyConfig& family = v4 ? config_.ipv4 : config_.ipv6;
-  request = {.destinations = {destination}, .destination_count = 1};
+  request.destinations = {destination};
   if (destination.address == family.gateway) {
     if (!config_.host_loopback) return Refusal::kReset;
     const Endpoint loopback4{IpAddress::V4(127, 0, 0, 1), destination.port};
@@ -210,6 +223,11 @@ bool TcpFlows::HalfOpenLimitReached(const Packet& packet) {
 }
 
 void TcpFlows::CountHalfOpen(const Flow& flow, int change) {
+  if (flow.port != nullptr) {
+    inbound_half_open_ += static_cast<uint32_t>(change);
+    if (change < 0) OnGuestAnswered(*flow.port);
+    return;
+  }
   half_open_ += static_cast<uint32_t>(change);
   uint32_t& count = half_open_by_destination_[flow.tuple.destination.address];
   count += static_cast<uint32_t>(change);
@@ -235,7 +253,7 @@ void TcpFlows::OnConnected(Flow& flow) {
   const uint32_t window = InitialWindow();
   SetState(flow, FlowState::kHandshake);
   const std::span<uint8_t> header = std::span(syn->tcp_header).first(syn->tcp_header_bytes);
-  const AcceptOptions options{
+  const OpenOptions options{
       .negotiated_mss = flow.negotiated_mss, .window_bytes = window, .isn_after = syn->isn_after};
   if (!engine_.Accept(flow.pcb, flow.tuple, header, options, &flow)) {
     counters_.flows_out_of_memory.Add(1);

@@ -19,6 +19,10 @@ void TcpFlows::RunTick() {
   next_tick_ = now_ + kTick;
 }
 
+void TcpFlows::OnGuestKnown() {
+  for (Pcb* pcb : ticking_) engine_.HurryConnect(*pcb);
+}
+
 // After a pause (a stopped virtual machine) everything in flight is overdue.
 void TcpFlows::OnGuestAwake() {
   for (Pcb* pcb : ticking_) engine_.HurryRetransmission(*pcb);
@@ -44,7 +48,8 @@ void TcpFlows::SetDeadline(Flow& flow) {
       flow.deadline = After(flow.opened_at, config_.dial_timeout);
       break;
     case FlowState::kHandshake:
-      flow.deadline = After(flow.last_progress, config_.handshake_timeout);
+      flow.deadline = After(flow.last_progress, flow.port != nullptr ? config_.inbound_dial_timeout
+                                                                     : config_.handshake_timeout);
       break;
     case FlowState::kOpen:
       if (!flow.pcb.alive()) {
@@ -88,7 +93,10 @@ void TcpFlows::OnDeadline(Flow& flow) {
       counters_.flows_dial_timeout.Add(1);
       return Close(flow, FlowEnd::kDialTimeout, true);
     case FlowState::kHandshake:
-      return Reset(flow, counters_.flows_handshake_timeout, FlowEnd::kHandshakeTimeout);
+      return Reset(
+          flow,
+          flow.port != nullptr ? counters_.inbound_dial_timeout : counters_.flows_handshake_timeout,
+          FlowEnd::kHandshakeTimeout);
     case FlowState::kClosing:
       flow.abort = true;
       counters_.flows_stalled_timeout.Add(1);

@@ -72,6 +72,16 @@ struct LwipCallbacks {
     return ERR_OK;
   }
 
+  // The guest's SYN-ACK came, its acknowledgement has not left. lwIP has just taken its
+  // compile-time window, and the guest's MSS as it stands in the option.
+  static err_t Connected(void* arg, struct tcp_pcb* raw, err_t) {
+    Pcb& pcb = *static_cast<Pcb*>(arg);
+    pcb.established = true;
+    raw->rcv_wnd = raw->rcv_ann_wnd = pcb.window_bytes_;
+    raw->mss = static_cast<u16_t>(current_engine->SuperSegmentBytes(pcb));
+    return ERR_OK;
+  }
+
   static err_t Received(void* arg, struct tcp_pcb*, struct pbuf* p, err_t) {
     Pcb& pcb = *static_cast<Pcb*>(arg);
     if (p == nullptr) {
@@ -202,25 +212,6 @@ class Engine::Scope {
   Pcb* pcb_;
 };
 
-// ---------------------------------------------------------------- Pcb
-
-Pcb::~Pcb() { PENSTOCK_CHECK(pcb_ == nullptr); }
-uint32_t Pcb::send_next() const { return pcb_->snd_nxt; }
-uint32_t Pcb::receive_next() const { return pcb_->rcv_nxt; }
-uint32_t Pcb::send_unacknowledged() const { return pcb_->lastack; }
-uint32_t Pcb::receive_window() const { return pcb_->rcv_wnd; }
-uint32_t Pcb::announced_window() const { return pcb_->rcv_ann_right_edge - pcb_->rcv_nxt; }
-bool Pcb::in_handshake() const { return pcb_->state == SYN_RCVD || pcb_->state == SYN_SENT; }
-bool Pcb::drained() const { return pcb_->unsent == nullptr && pcb_->unacked == nullptr; }
-
-bool Pcb::NeedsTick() const {
-  if (pcb_ == nullptr) return false;
-  const bool settled =
-      pcb_->state == ESTABLISHED || pcb_->state == CLOSE_WAIT || pcb_->state == FIN_WAIT_2;
-  return !settled || pcb_->rtime >= 0 || pcb_->persist_backoff > 0 || pcb_->unsent != nullptr ||
-         pcb_->ooseq != nullptr || (pcb_->flags & TF_CLOSEPEND) != 0;
-}
-
 // ---------------------------------------------------------------- Engine
 
 Engine::Engine(const EngineOptions& options, SegmentSink& sink)
@@ -242,14 +233,25 @@ uint32_t Engine::SuperSegmentBytes(const Pcb& pcb) const {
   return (v4 ? kSuperSegmentBytesIpv4 : kSuperSegmentBytesIpv6) / mss * mss;
 }
 
-bool Engine::Accept(Pcb& pcb, const TcpTuple& tuple, std::span<uint8_t> tcp_header,
-                    const AcceptOptions& options, void* owner) {
+void Engine::Prepare(Pcb& pcb, const TcpTuple& tuple, const OpenOptions& options, void* owner) {
   pcb.tuple_ = tuple;
   pcb.owner_ = owner;
   pcb.negotiated_mss_ = options.negotiated_mss;
   pcb.window_bytes_ = options.window_bytes;
-  pcb.accepted_tick_ = ticks_;
+  pcb.opened_tick_ = ticks_;
   isn_after_ = options.isn_after;
+}
+
+void Engine::SetCallbacks(Pcb& pcb) {
+  tcp_recv(pcb.pcb_, &LwipCallbacks::Received);
+  tcp_sent(pcb.pcb_, &LwipCallbacks::Sent);
+  tcp_err(pcb.pcb_, &LwipCallbacks::Ended);
+  tcp_nagle_disable(pcb.pcb_);
+}
+
+bool Engine::Accept(Pcb& pcb, const TcpTuple& tuple, std::span<uint8_t> tcp_header,
+                    const OpenOptions& options, void* owner) {
+  Prepare(pcb, tuple, options, owner);
   Scope scope(*this, &pcb);
   ip_data.current_netif = ip_data.current_input_netif = &lwip_->netif;
   ToLwip(tuple.guest.address, ip_data.current_iphdr_src);
@@ -268,13 +270,35 @@ bool Engine::Accept(Pcb& pcb, const TcpTuple& tuple, std::span<uint8_t> tcp_head
   if (made == nullptr) return false;
   pcb.pcb_ = made;
   pcb.end = PcbEnd::kNone;
-  tcp_recv(made, &LwipCallbacks::Received);
-  tcp_sent(made, &LwipCallbacks::Sent);
-  tcp_err(made, &LwipCallbacks::Ended);
-  tcp_nagle_disable(made);
+  SetCallbacks(pcb);
   made->mss = static_cast<u16_t>(SuperSegmentBytes(pcb));
   made->rcv_wnd = made->rcv_ann_wnd = options.window_bytes;
   made->rcv_ann_right_edge = made->rcv_nxt + options.window_bytes;
+  return true;
+}
+
+// tcp_bind and port 0 would scan every list: the address is set by hand.
+bool Engine::Connect(Pcb& pcb, const TcpTuple& tuple, const OpenOptions& options, void* owner) {
+  Prepare(pcb, tuple, options, owner);
+  Scope scope(*this, &pcb);
+  struct tcp_pcb* const made = tcp_new();
+  if (made == nullptr) return false;
+  pcb.pcb_ = made;
+  pcb.end = PcbEnd::kNone;
+  tcp_arg(made, &pcb);
+  SetCallbacks(pcb);
+  ToLwip(tuple.destination.address, made->local_ip);
+  made->local_port = tuple.destination.port;
+  ip_addr_t guest;
+  ToLwip(tuple.guest.address, guest);
+  if (tcp_connect(made, &guest, tuple.guest.port, &LwipCallbacks::Connected) != ERR_OK) {
+    tcp_err(made, nullptr);
+    tcp_abandon(made, 0);
+    pcb.pcb_ = nullptr;
+    return false;
+  }
+  // What the SYN says (LwipCallbacks::Output).
+  made->rcv_wnd = made->rcv_ann_wnd = std::min(options.window_bytes, kInitialWindowBytes);
   return true;
 }
 
@@ -324,7 +348,7 @@ void Engine::Receive(Pcb& pcb, GuestBuffer& buffer, std::span<uint8_t> segment) 
 void Engine::TakeHandshakeTime(Pcb& pcb) {
   if (pcb.handshake_retransmitted_) return;  // Karn: whose answer was it?
   struct tcp_pcb* raw = pcb.pcb_;
-  const uint32_t round_trip = std::min<uint32_t>(ticks_ - pcb.accepted_tick_, 100);
+  const uint32_t round_trip = std::min<uint32_t>(ticks_ - pcb.opened_tick_, 100);
   raw->sa = static_cast<s16_t>(round_trip << 3);
   raw->sv = static_cast<s16_t>(std::max<uint32_t>(round_trip << 1, kRtoFloorTicks));
   raw->rto = static_cast<s16_t>((raw->sa >> 3) + raw->sv);
@@ -486,6 +510,10 @@ void Engine::Tick(std::span<Pcb* const> pcbs) {
     if (raw->persist_probe > before[1]) ++pcb->zero_window_probes;
   }
   ++ticks_;
+}
+
+void Engine::HurryConnect(Pcb& pcb) {
+  if (pcb.connecting() && pcb.pcb_->rtime >= 0) pcb.pcb_->rtime = pcb.pcb_->rto;
 }
 
 void Engine::HurryRetransmission(Pcb& pcb) {

@@ -109,8 +109,9 @@ class Pcb final {
   [[nodiscard]] uint32_t receive_window() const;
   [[nodiscard]] uint32_t announced_window() const;
   [[nodiscard]] uint32_t negotiated_mss() const { return negotiated_mss_; }
-  // Bytes of the guest that were taken in order since the handshake.
   [[nodiscard]] bool in_handshake() const;
+  // The SYN is ours and not answered yet.
+  [[nodiscard]] bool connecting() const;
   // Everything written was acknowledged.
   [[nodiscard]] bool drained() const;
   // Something must happen by time alone: retransmission, probe, reassembly.
@@ -123,7 +124,7 @@ class Pcb final {
   struct tcp_pcb* pcb_ = nullptr;
   uint32_t window_bytes_ = 0;    // the flow's whole receive window
   uint32_t negotiated_mss_ = 0;  // payload bytes of one segment on the wire
-  uint32_t accepted_tick_ = 0;
+  uint32_t opened_tick_ = 0;
   bool handshake_retransmitted_ = false;
   TimeWaitState time_wait_;
   TcpTuple tuple_;
@@ -132,7 +133,7 @@ class Pcb final {
 
 // A segment that lwIP wants to leave. Valid during the call.
 struct SegmentToGuest {
-  void* owner;  // as given to Accept
+  void* owner;  // as given to Accept or Connect
   const TcpTuple& tuple;
   std::span<const uint8_t> header;  // the TCP header with options; checksum 0
   // Payload in lwIP's own memory (the byte of a window probe, the rest of a segment
@@ -160,7 +161,9 @@ struct EngineOptions {
   SipKey isn_key = RandomSipKey();
 };
 
-struct AcceptOptions {
+struct OpenOptions {
+  // Payload of a segment that the guest takes. Connect: what it will probably offer,
+  // until SetNegotiatedMss.
   uint32_t negotiated_mss = 536;
   uint32_t window_bytes = kInitialWindowBytes;
   // The initial sequence number lies beyond this one: what the last connection of the
@@ -182,7 +185,14 @@ class Engine final {
   // it is swapped in place. `owner` comes back in SegmentToGuest. False if lwIP
   // had no memory.
   [[nodiscard]] bool Accept(Pcb& pcb, const TcpTuple& tuple, std::span<uint8_t> tcp_header,
-                            const AcceptOptions& options, void* owner);
+                            const OpenOptions& options, void* owner);
+  // Sends a SYN to the tuple's guest from its destination: repeated each second until
+  // it is answered (`established`), refused (kReset) or given up by the caller. False
+  // if lwIP had no memory.
+  [[nodiscard]] bool Connect(Pcb& pcb, const TcpTuple& tuple, const OpenOptions& options,
+                             void* owner);
+  // Before Receive of the guest's SYN-ACK: what it offers.
+  void SetNegotiatedMss(Pcb& pcb, uint32_t mss) { pcb.negotiated_mss_ = mss; }
 
   // Feeds a segment: `segment` is the TCP header and its payload inside `buffer`,
   // which the engine owns from then on unless it is a receive slot.
@@ -224,12 +234,16 @@ class Engine final {
   // A guest that was silent is back: lets the timer of what was sent more than once
   // without an answer expire at the next tick.
   void HurryRetransmission(Pcb& pcb);
+  // The same for a SYN, however often it was sent: it never reached the guest.
+  void HurryConnect(Pcb& pcb);
 
  private:
   friend struct LwipCallbacks;
   class Scope;
   struct Lwip;
 
+  void Prepare(Pcb& pcb, const TcpTuple& tuple, const OpenOptions& options, void* owner);
+  void SetCallbacks(Pcb& pcb);
   [[nodiscard]] uint32_t SuperSegmentBytes(const Pcb& pcb) const;
   void NoteDupack(Pcb& pcb, bool was_recovering);
   void TakeHandshakeTime(Pcb& pcb);
@@ -237,7 +251,7 @@ class Engine final {
   const EngineOptions options_;
   SegmentSink& sink_;
   Time now_{};
-  std::optional<uint32_t> isn_after_;  // of the Accept under way
+  std::optional<uint32_t> isn_after_;  // of the Accept or Connect under way
   uint32_t ticks_ = 1000;              // lwIP reads 0 as "no measurement"
   std::unique_ptr<Lwip> lwip_;
 };

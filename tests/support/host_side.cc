@@ -16,6 +16,8 @@
 #include <system_error>
 #include <utility>
 
+#include "relay/socket_address.h"
+
 namespace penstock {
 namespace {
 
@@ -26,40 +28,21 @@ int Must(int result, const char* what) {
   return result;
 }
 
-struct SocketAddress {
-  sockaddr_storage storage{};
-  socklen_t length = 0;
-
-  [[nodiscard]] sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
-};
-
 SocketAddress Loopback(Family family, uint16_t port) {
-  SocketAddress address;
-  if (family == Family::kIpv4) {
-    auto* v4 = reinterpret_cast<sockaddr_in*>(&address.storage);
-    v4->sin_family = AF_INET;
-    v4->sin_port = htons(port);
-    v4->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.length = sizeof(*v4);
-  } else {
-    auto* v6 = reinterpret_cast<sockaddr_in6*>(&address.storage);
-    v6->sin6_family = AF_INET6;
-    v6->sin6_port = htons(port);
-    v6->sin6_addr = in6addr_loopback;
-    address.length = sizeof(*v6);
-  }
-  return address;
+  const IpAddress address =
+      family == Family::kIpv4 ? IpAddress::V4(127, 0, 0, 1) : *IpAddress::Parse("::1");
+  return SocketAddress({address, port});
 }
 
 int OpenStream(int domain) { return Must(socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"); }
 
-uint16_t BoundPort(int descriptor) {
+Endpoint OwnEndpoint(int descriptor) {
   SocketAddress address;
-  address.length = sizeof(address.storage);
-  Must(getsockname(descriptor, address.get(), &address.length), "getsockname");
-  // Both families keep the port at the same place.
-  return ntohs(reinterpret_cast<sockaddr_in*>(&address.storage)->sin_port);
+  Must(getsockname(descriptor, address.data(), address.length_pointer()), "getsockname");
+  return address.ToEndpoint();
 }
+
+uint16_t BoundPort(int descriptor) { return OwnEndpoint(descriptor).port; }
 
 int DomainOf(Family family) { return family == Family::kIpv4 ? AF_INET : AF_INET6; }
 
@@ -120,6 +103,15 @@ bool HostSocket::WasReset() {
   return error_ == ECONNRESET || error_ == EPIPE;
 }
 
+HostSocket HostSocket::ConnectTo(const Endpoint& destination) {
+  HostDescriptor descriptor(OpenStream(DomainOf(destination.address.family)));
+  const SocketAddress address(destination);
+  Must(connect(descriptor.get(), address.get(), address.length()), "connect");
+  return HostSocket(descriptor.Release());
+}
+
+Endpoint HostSocket::own() const { return OwnEndpoint(descriptor_.get()); }
+
 void HostSocket::ShutdownWrite() { Must(shutdown(descriptor_.get(), SHUT_WR), "shutdown"); }
 
 void HostSocket::Reset() {
@@ -135,8 +127,8 @@ HostListener::HostListener(Family family, HostListenerOptions options)
                     sizeof(int)),
          "SO_RCVBUF");
   }
-  SocketAddress address = Loopback(family, 0);
-  Must(bind(descriptor_.get(), address.get(), address.length), "bind");
+  const SocketAddress address = Loopback(family, 0);
+  Must(bind(descriptor_.get(), address.get(), address.length()), "bind");
   Must(listen(descriptor_.get(), options.backlog), "listen");
   const int flags = Must(fcntl(descriptor_.get(), F_GETFL), "fcntl");
   Must(fcntl(descriptor_.get(), F_SETFL, flags | O_NONBLOCK), "fcntl");
@@ -153,8 +145,8 @@ std::optional<HostSocket> HostListener::TryAccept() {
 void HostListener::FillBacklog() {
   // A backlog of 0 holds one connection; the kernel drops the SYNs of others.
   filler_ = HostDescriptor(OpenStream(DomainOf(family_)));
-  SocketAddress address = Loopback(family_, port_);
-  Must(connect(filler_.get(), address.get(), address.length), "connect");
+  const SocketAddress address = Loopback(family_, port_);
+  Must(connect(filler_.get(), address.get(), address.length()), "connect");
 }
 
 void HostListener::EmptyBacklog() {

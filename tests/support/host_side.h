@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "relay/endpoint.h"
 
@@ -26,6 +27,7 @@ class HostDescriptor {
   HostDescriptor& operator=(HostDescriptor&& other) noexcept;
 
   [[nodiscard]] int get() const { return descriptor_; }
+  [[nodiscard]] int Release() { return std::exchange(descriptor_, -1); }
   void Close();
 
  private:
@@ -36,6 +38,10 @@ class HostSocket {
  public:
   // Makes `descriptor` non-blocking and owns it.
   explicit HostSocket(int descriptor);
+  // A client of a listener on this host: connected when it returns, for the kernel
+  // answers whatever fits the backlog.
+  static HostSocket ConnectTo(const Endpoint& destination);
+  [[nodiscard]] Endpoint own() const;
 
   // Reads what is there, at most `bytes_max`, and adds it to received().
   // Notes the end and errors. Returns how many bytes came.

@@ -72,7 +72,7 @@ void GuestFlow::Queue(const GuestSend& send) {
   const bool syn = segment.Has(kTcpSyn);
   if (!segment.Has(kTcpAck)) segment.acknowledgement = 0;
   window_ = segment.window;
-  if (syn && !has_stack_isn_) {
+  if (syn && !std::exchange(syn_sent_, true)) {
     const bool v4 = guest_.address.is_v4();
     const uint32_t mtu = world_.config().mtu;
     const uint16_t by_default = v4 ? kIpv4SegmentBytesDefault : kIpv6SegmentBytesDefault;
@@ -81,6 +81,7 @@ void GuestFlow::Queue(const GuestSend& send) {
                  mtu - (v4 ? kIpv4Headers : kIpv6Headers)));
     offered_scale_ = send.window_scale.has_value();
     guest_scale_ = send.window_scale.value_or(0);
+    scales_ = offered_scale_ && stack_offered_scale_;
   }
   const uint32_t window = uint32_t{segment.window} << (syn || !scales_ ? 0 : guest_scale_);
   const uint32_t edge = segment.acknowledgement + window;
@@ -88,7 +89,7 @@ void GuestFlow::Queue(const GuestSend& send) {
 
   const uint32_t end = segment.sequence + segment.SequenceLength();
   fin_sent_ |= segment.Has(kTcpFin);
-  const bool false_syn = syn && has_stack_isn_;
+  const bool false_syn = syn && next_ > 0;
   if (!false_syn && (!send.sequence || segment.sequence == next_)) next_ = end;
   if (Before(sent_edge_, end)) sent_edge_ = end;
   world_.Log("> host ", *this, segment);
@@ -150,6 +151,18 @@ GuestSegment GuestFlow::Handshake(const HandshakeOptions& options) {
   return answer;
 }
 
+void GuestFlow::Answer(const HandshakeOptions& options) {
+  const uint32_t fits = 1500 - (guest_.address.is_v4() ? kIpv4Headers : kIpv6Headers);
+  Send({.flags = kTcpSyn | kTcpAck,
+        .sequence = 0,
+        .window = options.window,
+        .mss = options.mss.value_or(static_cast<uint16_t>(fits)),
+        .window_scale = options.window_scale,
+        .sack_permitted = options.sack_permitted});
+  next_ = 1;
+  Expect(kTcpAck);
+}
+
 void GuestFlow::SendAll(std::string_view bytes) {
   while (!bytes.empty()) {
     world_.Until("the window opens", [this] { return window_left() > 0 || reset_; });
@@ -196,8 +209,9 @@ void GuestFlow::Take(GuestSegment segment) {
   if (segment.Has(kTcpSyn) && !has_stack_isn_) {
     has_stack_isn_ = true;
     stack_isn_ = segment.sequence;
-    scales_ = offered_scale_ && segment.window_scale.has_value();
+    stack_offered_scale_ = segment.window_scale.has_value();
     stack_scale_ = segment.window_scale.value_or(0);
+    scales_ = offered_scale_ && stack_offered_scale_;
   }
   segment.sequence -= stack_isn_;
   for (SackBlock& block : segment.sack) {
@@ -224,6 +238,7 @@ void GuestFlow::Check(const GuestSegment& segment) {
     world_.Fail("a packet above the MTU");
   }
   if (segment.Has(kTcpRst)) return;
+  if (segment.Has(kTcpSyn) && !syn_sent_) return;  // the stack opens
   if (!segment.Has(kTcpAck)) world_.Fail("a segment without ACK");
   if (Before(sent_edge_, segment.acknowledgement)) world_.Fail("ACK of what was never sent");
   if (Before(segment.acknowledgement, acked_)) world_.Fail("an ACK that went back");
@@ -321,6 +336,13 @@ GuestFlow& ScriptedGuest::Flow(uint16_t port, Family family) {
 GuestFlow& ScriptedGuest::FlowAgain(const GuestFlow& again) {
   return *flows_.emplace_back(std::make_unique<GuestFlow>(
       *this, again.guest(), again.destination(), again.guest_isn_ + again.sent_edge_ + kIsnStep));
+}
+
+GuestFlow& ScriptedGuest::Arrived() {
+  Until("a SYN from the stack", [this] { return !arrived_.empty(); });
+  GuestFlow& flow = *arrived_.front();
+  arrived_.pop_front();
+  return flow;
 }
 
 void ScriptedGuest::Pass() {
@@ -422,8 +444,16 @@ void ScriptedGuest::Collect() {
     const auto owner = std::find_if(flows_.rbegin(), flows_.rend(), [&](const auto& flow) {
       return flow->guest() == segment->destination && flow->destination() == segment->source;
     });
-    if (owner == flows_.rend()) Fail("a segment for nobody: " + segment->ToString());
-    (*owner)->Take(*std::move(segment));
+    if (owner != flows_.rend()) {
+      (*owner)->Take(*std::move(segment));
+      continue;
+    }
+    if (WithoutPush(segment->flags) != kTcpSyn) Fail("for nobody: " + segment->ToString());
+    arrived_.push_back(flows_
+                           .emplace_back(std::make_unique<GuestFlow>(*this, segment->destination,
+                                                                     segment->source, kGuestIsn))
+                           .get());
+    arrived_.back()->Take(*std::move(segment));
   }
 }
 

@@ -64,8 +64,8 @@ struct HandshakeOptions {
   uint16_t window = 65535;
 };
 
-// One flow as the guest sees it, from its SYN to the end. Segments from the stack
-// wait in order until Expect takes them.
+// One flow as the guest sees it, from its SYN, or the stack's, to the end. Segments from
+// the stack wait in order until Expect takes them.
 class GuestFlow {
  public:
   GuestFlow(ScriptedGuest& world, const Endpoint& guest, const Endpoint& destination,
@@ -90,6 +90,8 @@ class GuestFlow {
 
   // SYN, SYN-ACK, ACK. Returns the SYN-ACK.
   GuestSegment Handshake(const HandshakeOptions& options = {});
+  // Answers the SYN of a flow that Arrived: SYN-ACK, and the stack's ACK.
+  void Answer(const HandshakeOptions& options = {});
   void SendSyn(const HandshakeOptions& options = {});
   // Sends `bytes` in segments of the MSS as the stack's window allows, waiting for
   // it to open; no virtual time goes by.
@@ -137,6 +139,7 @@ class GuestFlow {
   const uint32_t guest_isn_;
   uint32_t stack_isn_ = 0;
   bool has_stack_isn_ = false;
+  bool syn_sent_ = false;
   std::deque<GuestSegment> inbox_;
 
   // The guest as sender.
@@ -146,6 +149,7 @@ class GuestFlow {
   uint32_t acked_ = 0;        // the highest acknowledgement from the stack
   uint32_t window_edge_ = 0;  // right edge of the stack's window
   uint8_t stack_scale_ = 0;
+  bool stack_offered_scale_ = false;
   bool scales_ = false;  // both SYNs had the option
 
   // The guest as receiver.
@@ -186,6 +190,9 @@ class ScriptedGuest {
   // `again` is over.
   GuestFlow& FlowAgain(const GuestFlow& again);
 
+  // The next flow that the stack opened: its SYN waits to be expected.
+  GuestFlow& Arrived();
+
   // One pass.
   void Pass();
   // Passes until nothing is due at the present virtual time.
@@ -207,9 +214,13 @@ class ScriptedGuest {
   void DestroyStack();
 
   [[nodiscard]] Stack& stack() { return *stack_; }
+  [[nodiscard]] bool has_stack() const { return stack_ != nullptr; }
   [[nodiscard]] MemoryLink& link() { return *link_; }
   [[nodiscard]] CounterSnapshot counters() const { return stack_->Snapshot(); }
   [[nodiscard]] Time now() const { return now_; }
+  // A frame of any kind, for the next pass.
+  void QueueFrame(const EncodedFrame& frame) { Queue(frame); }
+  [[nodiscard]] const MacPair& macs() const { return macs_; }
   // What the last pass returned.
   [[nodiscard]] Time deadline() const { return deadline_; }
   [[nodiscard]] Family family() const { return options_.family; }
@@ -237,6 +248,7 @@ class ScriptedGuest {
   MemoryLink* link_ = nullptr;  // the stack's
   std::unique_ptr<Stack> stack_;
   std::deque<std::unique_ptr<GuestFlow>> flows_;
+  std::deque<GuestFlow*> arrived_;
   Time now_;
   Time deadline_ = kNever;
   uint16_t next_port_ = 40000;

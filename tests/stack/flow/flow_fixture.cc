@@ -103,7 +103,7 @@ void FlowTest::ExpectNoFlowLeft() {
 }
 
 void FlowTest::TearDown() {
-  if (!guest_) return;
+  if (!guest_ || !guest_->has_stack()) return;
   if (HasFailure()) {
     std::cout << guest_->Trace();
     return;

@@ -1,0 +1,68 @@
+// A host client's connection on its way from a listener (publisher/) to a flow of the
+// stack, and what the two count together for one published port.
+//
+// The relay's thread accepts and hands over by Relay::HandOver; the poll thread opens a
+// flow for it, or drops it. The socket comes back with the flow's kOpen, to the relay
+// that serves the flow.
+#ifndef PENSTOCK_RELAY_INBOUND_H_
+#define PENSTOCK_RELAY_INBOUND_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "relay/endpoint.h"
+
+namespace penstock {
+
+// Whoever destroys one that no task has adopted refuses the client: it is reset.
+class AcceptedSocket {
+ public:
+  virtual ~AcceptedSocket() = default;
+};
+
+// Clients of one port whom the guest has not answered: at kDialingMax, as many as
+// half-open connections of the guest to one destination
+// (Config::half_open_per_destination_max), its listener pauses; it goes on at half.
+inline constexpr uint32_t kDialingMax = 256;
+inline constexpr uint32_t kDialingResume = kDialingMax / 2;
+
+// Levels and totals of one published port. Each has one writer, but for `dialing`.
+struct PortGauge {
+  uint16_t guest_port = 0;
+  Family family = Family::kIpv4;  // by which the guest is dialled
+  uint8_t relay_index = 0;        // where its listener lives
+
+  // Accepted, but the guest has not answered. The listener adds and pauses at a limit,
+  // so that clients wait in the kernel's backlog as they would at a slow server; the
+  // stack subtracts, and then looks at `paused` (its partner).
+  std::atomic<uint32_t> dialing{0};
+  std::atomic<bool> paused{false};
+
+  // Written by the listener.
+  std::atomic<uint64_t> accepted{0};
+  // Written by the stack.
+  std::atomic<uint64_t> ended{0};  // of the accepted ones
+  std::atomic<uint64_t> bytes_to_guest{0};
+  std::atomic<uint64_t> bytes_to_host{0};
+  bool cut = false;  // the stack's own: refuse what was accepted before the removal
+};
+
+// `count` += n where there is one writer: no locked instruction.
+inline void AddTo(std::atomic<uint64_t>& count, uint64_t n) noexcept {
+  count.store(count.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+}
+
+struct Inbound {
+  Inbound* next = nullptr;
+  std::unique_ptr<AcceptedSocket> socket;
+  std::shared_ptr<PortGauge> port;
+  Endpoint client;
+  bool show_client = false;      // to the guest, instead of the gateway
+  std::vector<uint8_t> preface;  // bytes for the guest in front of the client's
+};
+
+}  // namespace penstock
+
+#endif  // PENSTOCK_RELAY_INBOUND_H_
