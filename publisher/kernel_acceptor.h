@@ -17,13 +17,6 @@
 
 namespace penstock {
 
-// A client, or the errno that says why there is none.
-struct AcceptResult {
-  std::unique_ptr<AcceptedSocket> socket;
-  Endpoint client;
-  int error = 0;
-};
-
 class KernelAcceptor {
  public:
   // Owns `descriptor`, a socket that listens and does not block.

@@ -153,7 +153,7 @@ absl::Status Reader::SplitAfterBracket() {
 
 absl::Status Reader::SplitAtColons() {
   const auto colons = std::count(body_.begin(), body_.end(), ':');
-  if (colons > 2) return TooManyColons();
+  if (colons > 2 || IsIpv6(body_)) return TooManyColons();
   const size_t first = body_.find(':');
   const size_t last = body_.rfind(':');
   host_ = body_.substr(0, first);

@@ -189,6 +189,7 @@ Publisher::Port Publisher::Begin(const PortSpec& spec, Bound& bound) {
             .gauge = std::make_shared<PortGauge>()};
   port.gauge->guest_port = bound.guest_port;
   port.gauge->family = guest.family;
+  port.gauge->dialing_max = options_.dialing_max;
   port.gauge->relay_index = static_cast<uint8_t>(place);
   relays_[place].run([&] {
     Relay& relay = *relays_[place].relay;

@@ -47,6 +47,7 @@ struct PublisherOptions {
   Duration keepalive_idle{};
   Duration keepalive_interval{};
   int keepalive_probes = 0;
+  uint32_t dialing_max = 256;  // see PortGauge
   ListenerMaker make_listener = &MakeTcpListener;
 };
 
@@ -66,6 +67,7 @@ class Publisher final {
   [[nodiscard]] std::vector<PublishedPort> List() const;
 
  private:
+  friend class FlowAudit;  // tests/world
   struct Bound;
   struct Port {
     PublishedPort row;  // without the gauge's numbers

@@ -4,7 +4,7 @@
 // Nothing that accept(2) says ends a listener. Without descriptors or memory it pauses,
 // twice as long each time, and the clients wait in the kernel's backlog; what went wrong
 // with one client is counted, and the next one has its turn. It also pauses while the
-// guest owes an answer to kDialingMax clients of the port: so a burst waits in the
+// guest owes an answer to too many clients of the port: so a burst waits in the
 // backlog instead of being refused, and a guest's port that answers nobody does not take
 // what other ports need.
 //
@@ -187,10 +187,10 @@ void TcpListener<Acceptor>::HandOver(AcceptResult accepted) {
 template <typename Acceptor>
 bool TcpListener<Acceptor>::MustPause() {
   PortGauge& gauge = *settings_.gauge;
-  if (gauge.dialing.load(std::memory_order_seq_cst) < kDialingMax) return false;
+  if (gauge.dialing.load(std::memory_order_seq_cst) < gauge.dialing_max) return false;
   gauge.paused.store(true, std::memory_order_seq_cst);
   // The second look: the stack subtracts first and reads `paused` then.
-  if (gauge.dialing.load(std::memory_order_seq_cst) > kDialingResume) return true;
+  if (gauge.dialing.load(std::memory_order_seq_cst) > gauge.dialing_max / 2) return true;
   gauge.paused.store(false, std::memory_order_seq_cst);
   return false;
 }

@@ -22,21 +22,24 @@ class AcceptedSocket {
   virtual ~AcceptedSocket() = default;
 };
 
-// Clients of one port whom the guest has not answered: at kDialingMax, as many as
-// half-open connections of the guest to one destination
-// (Config::half_open_per_destination_max), its listener pauses; it goes on at half.
-inline constexpr uint32_t kDialingMax = 256;
-inline constexpr uint32_t kDialingResume = kDialingMax / 2;
+// A client, or the errno that says why there is none.
+struct AcceptResult {
+  std::unique_ptr<AcceptedSocket> socket;
+  Endpoint client;
+  int error = 0;
+};
 
 // Levels and totals of one published port. Each has one writer, but for `dialing`.
 struct PortGauge {
   uint16_t guest_port = 0;
   Family family = Family::kIpv4;  // by which the guest is dialled
   uint8_t relay_index = 0;        // where its listener lives
+  uint32_t dialing_max = 0;
 
-  // Accepted, but the guest has not answered. The listener adds and pauses at a limit,
-  // so that clients wait in the kernel's backlog as they would at a slow server; the
-  // stack subtracts, and then looks at `paused` (its partner).
+  // Accepted, but the guest has not answered. The listener adds and pauses at
+  // dialing_max, so that clients wait in the kernel's backlog as they would at a slow
+  // server; the stack subtracts, looks at `paused` (its partner), and lets it go on at
+  // half.
   std::atomic<uint32_t> dialing{0};
   std::atomic<bool> paused{false};
 

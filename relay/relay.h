@@ -90,6 +90,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   [[nodiscard]] ListenerCounts& listener_counts() { return listener_counts_; }
 
  private:
+  friend class FlowAudit;  // tests/world
   void Serve(FlowPipe& pipe);
   // The task of the flow that opens, nullptr if none does.
   FlowTask* BeginTask(FlowPipe& pipe);

@@ -152,7 +152,9 @@ void Stack::Impl::OpenPublisher() {
                            .ingress_hook = config_.ingress_hook,
                            .keepalive_idle = config_.keepalive_idle,
                            .keepalive_interval = config_.keepalive_interval,
-                           .keepalive_probes = config_.keepalive_probes};
+                           .keepalive_probes = config_.keepalive_probes,
+                           .dialing_max = config_.half_open_per_destination_max,
+                           .make_listener = make_listener_};
   if (config_.ipv4.enabled) options.guest4 = config_.ipv4.guest;
   if (config_.ipv6.enabled) options.guest6 = config_.ipv6.guest;
   publisher_ = std::make_unique<Publisher>(std::move(options), std::move(places));

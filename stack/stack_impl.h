@@ -61,6 +61,7 @@ class Stack::Impl {
 
  private:
   friend class FlowAudit;                       // tests/world
+  friend class SteppedStack;                    // likewise
   static constexpr size_t kReceiveFrames = 32;  // of one Receive
   static constexpr size_t kFramesPerPass = 128;
   static constexpr size_t kFlowsPerPass = 1'024;
@@ -90,6 +91,7 @@ class Stack::Impl {
   std::vector<std::unique_ptr<RelayThread>> threads_;
   std::shared_ptr<Relay> own_relay_;
   std::vector<Relay*> relays_;
+  ListenerMaker make_listener_ = &MakeTcpListener;
   std::unique_ptr<Publisher> publisher_;
   std::unique_ptr<TcpFlows> flows_;
 

@@ -104,7 +104,7 @@ bool TcpFlows::GuestCanAnswer(const IpAddress& client, const IpAddress& guest) c
 // One client less waits for the guest: a paused listener may go on.
 void TcpFlows::OnGuestAnswered(PortGauge& port) {
   const uint32_t before = port.dialing.fetch_sub(1, std::memory_order_seq_cst);
-  if (before - 1 > kDialingResume || !port.paused.load(std::memory_order_seq_cst)) return;
+  if (before - 1 > port.dialing_max / 2 || !port.paused.load(std::memory_order_seq_cst)) return;
   relays_[port.relay_index]->ResumePorts();
   relay_to_ring_[port.relay_index] = true;
 }

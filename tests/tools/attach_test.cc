@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
@@ -14,6 +15,7 @@
 #include <stdexcept>
 
 #include "tests/tools/isolation.h"
+#include "tests/tools/peer.h"
 #include "tests/tools/program.h"
 
 namespace penstock::tool {
@@ -111,6 +113,46 @@ TEST(Attach, ConfiguresTheTapAndEndsOnSignals) {
       EXPECT_EQ(outcome.errors, "");
       EXPECT_THAT(holder.Ip({"-o", "link"}), Not(HasSubstr("tap0")));
     }
+  });
+}
+
+TEST(Attach, PublishesBeforeItIsReady) {
+  InOwnNamespaces([] {
+    TemporaryFolder folder;
+    for (const char* threads : {"0", "1"}) {
+      Program server({"net-echo", "--tcp", "7"}, EnterOwnNamespaces);
+      (void)server.AwaitLine("net-echo: listening");
+      const std::string pid = std::to_string(server.pid());
+      Attached penstock(
+          {"--pid", pid, "--relay-threads", threads, "-p", "8080:7", "--control", folder / "c"});
+      const Outcome added =
+          RunProgram({"penstock", "ports", "add", "--control", folder / "c", "8081:7"});
+      EXPECT_EQ(added.status, 0) << added.errors;
+      for (const uint16_t port : {8080, 8081}) {
+        const Peer peer(AF_INET, SOCK_STREAM, port);
+        peer.Send("hello");
+        EXPECT_EQ(peer.Receive(), "hello");
+      }
+      penstock->Kill(SIGTERM);
+      const Outcome outcome = penstock->Wait();
+      EXPECT_EQ(outcome.status, 0);
+      EXPECT_EQ(outcome.errors, "");
+      EXPECT_FALSE(std::filesystem::exists(folder / "c"));
+    }
+  });
+}
+
+TEST(Attach, IsNotReadyIfItCannotPublish) {
+  InOwnNamespaces([] {
+    const Holder holder;
+    Program other({"net-echo", "--tcp", "8080", "--bind", "127.0.0.1"});
+    (void)other.AwaitLine("net-echo: listening");
+    const Outcome outcome =
+        Attach({"--pid", holder.pid(), "-p", "8080:7", "--ready-fd", "1"});  // stdout
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_EQ(outcome.output, "");
+    EXPECT_THAT(outcome.errors, AllOf(StartsWith("penstock: "), HasSubstr("127.0.0.1:8080")));
+    EXPECT_THAT(holder.Ip({"-o", "link"}), Not(HasSubstr("tap0")));
   });
 }
 

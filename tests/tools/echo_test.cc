@@ -12,12 +12,12 @@
 
 #include <array>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "tests/tools/isolation.h"
+#include "tests/tools/peer.h"
 #include "tests/tools/program.h"
 
 namespace penstock::tool {
@@ -25,55 +25,6 @@ namespace {
 
 using testing::HasSubstr;
 using testing::StartsWith;
-
-// A socket connected to a port of the host's loopback, with a time limit on reads.
-class Peer final {
- public:
-  Peer(int family, int type, uint16_t port) : socket_(socket(family, type | SOCK_CLOEXEC, 0)) {
-    const timeval limit{.tv_sec = kLimitSeconds, .tv_usec = 0};
-    setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    sockaddr_in6 to{};
-    to.sin6_family = AF_INET6;
-    to.sin6_port = htons(port);
-    to.sin6_addr = in6addr_loopback;
-    sockaddr_in to4{};
-    to4.sin_family = AF_INET;
-    to4.sin_port = htons(port);
-    to4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    const int result = family == AF_INET6
-                           ? connect(socket_, reinterpret_cast<sockaddr*>(&to), sizeof to)
-                           : connect(socket_, reinterpret_cast<sockaddr*>(&to4), sizeof to4);
-    if (result != 0) throw std::runtime_error("cannot connect");
-  }
-  Peer(const Peer&) = delete;
-  Peer& operator=(const Peer&) = delete;
-  ~Peer() { close(socket_); }
-
-  void Send(const std::string& text) const {
-    size_t sent = 0;
-    while (sent < text.size()) {
-      const ssize_t n = send(socket_, text.data() + sent, text.size() - sent, MSG_NOSIGNAL);
-      if (n <= 0) throw std::runtime_error("cannot send");
-      sent += size_t(n);
-    }
-  }
-  void Finish() const { shutdown(socket_, SHUT_WR); }
-  // "" at the end of the stream.
-  [[nodiscard]] std::string Receive() const {
-    std::array<char, 65536> bytes;
-    const ssize_t n = recv(socket_, bytes.data(), bytes.size(), 0);
-    if (n < 0) throw std::runtime_error("nothing came");
-    return {bytes.data(), size_t(n)};
-  }
-  [[nodiscard]] std::string ReceiveAll() const {
-    std::string all;
-    for (std::string some; !(some = Receive()).empty();) all += some;
-    return all;
-  }
-
- private:
-  int socket_;
-};
 
 uint16_t PortOf(Program& echo, const std::string& protocol) {
   return static_cast<uint16_t>(

@@ -78,6 +78,30 @@ INSTANTIATE_TEST_SUITE_P(
         WrongCase{"StatsFolder",
                   {"run", "--stats-file", "/no/such/folder/s", "--", "true"},
                   "--stats-file"},
+        WrongCase{"Identity",
+                  {"run", "-p", "8080:80", "--client-identity", "me", "--", "true"},
+                  "gateway, preserve-source or proxy-protocol"},
+        WrongCase{"IdentityOfNothing",
+                  {"run", "--client-identity", "gateway", "--", "true"},
+                  "--publish"},
+        WrongCase{"ControlFolder",
+                  {"run", "--control", "/no/such/folder/c", "--", "true"},
+                  "--control is \"/no/such/folder/c\": its folder is not there"},
+        WrongCase{"ControlLong",
+                  {"run", "--control", "/tmp/" + std::string(103, 'c'), "--", "true"},
+                  "give a shorter one"},
+        WrongCase{"ControlEmpty", {"run", "--control", "", "--", "true"}, "--control"},
+        WrongCase{"PublishNothing", {"run", "--publish", "--", "true"}, "--publish"},
+        WrongCase{"PortsNothing", {"ports"}, "add, remove or list"},
+        WrongCase{"PortsUnknown", {"ports", "fly"}, "fly"},
+        WrongCase{"PortsNowhere", {"ports", "list"}, "--control"},
+        WrongCase{"PortsAddNothing", {"ports", "add", "--control", "/c"}, "SPEC"},
+        WrongCase{"PortsRemoveNothing", {"ports", "remove", "--control", "/c"}, "SPEC"},
+        WrongCase{"PortsListSomething", {"ports", "list", "--control", "/c", "80"}, "80"},
+        WrongCase{"PortsCommand", {"ports", "list", "--control", "/c", "--", "true"}, "--"},
+        WrongCase{"PortsIdentity",
+                  {"ports", "add", "--control", "/c", "--client-identity", "me", "1:2"},
+                  "gateway, preserve-source or proxy-protocol"},
         WrongCase{"AttachNowhere", {"attach"}, "--netns"},
         WrongCase{"AttachTwice", {"attach", "--netns", "/x", "--pid", "1"}, "--pid"},
         WrongCase{"AttachPidZero", {"attach", "--pid", "0"}, "--pid"},
@@ -87,6 +111,68 @@ INSTANTIATE_TEST_SUITE_P(
         WrongCase{"TapPattern", {"attach", "--pid", "1", "--tap", "tap%d"}, "--tap"},
         WrongCase{"ReadyClosed", {"attach", "--pid", "1", "--ready-fd", "999"}, "--ready-fd"}),
     [](const auto& test) { return test.param.name; });
+
+TEST(Options, AWrongSpecIsShownWithACaret) {
+  const std::vector<std::vector<std::string>> cases = {
+      {"penstock", "run", "-p", "1:2", "-p", "8080:70000/tcp", "--", "true"},
+      {"penstock", "attach", "--pid", "1", "--publish", "8080:70000/tcp"},
+      {"penstock", "ports", "add", "--control", "/c", "1:2", "8080:70000/tcp"},
+      {"penstock", "ports", "remove", "--control", "/c", "8080:70000/tcp"}};
+  for (const auto& words : cases) {
+    const Outcome outcome = RunProgram(words);
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_EQ(outcome.output, "");
+    EXPECT_THAT(outcome.errors, StartsWith("penstock: "));
+    EXPECT_THAT(outcome.errors, EndsWith("the guest's port is 70000: it must be 1 to 65535\n"
+                                         "  8080:70000/tcp\n"
+                                         "       ^\n"));
+  }
+}
+
+TEST(Options, HelpOfPortsTeachesTheGrammar) {
+  for (const char* order : {"add", "remove", "list"}) {
+    const Outcome outcome = RunProgram({"penstock", "ports", order, "--help"});
+    EXPECT_EQ(outcome.status, 0);
+    EXPECT_EQ(outcome.errors, "");
+    EXPECT_THAT(outcome.output, HasSubstr("--control PATH"));
+    EXPECT_THAT(outcome.output, HasSubstr("--control /tmp/blue"));
+  }
+  EXPECT_THAT(RunProgram({"penstock", "ports", "--help"}).output, HasSubstr("Examples, for a"));
+}
+
+TEST(Options, PublishEachSpecWithTheIdentityOfAll) {
+  const auto options =
+      ParseOptions({"run", "-p", "8080:80", "--publish", "[::1]:0:53/udp", "-p", "*:1-3,~2:1-3",
+                    "--client-identity", "preserve-source", "--control", "/tmp/c", "--", "true"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  const CommonOptions& common = std::get<RunOptions>(*options).common;
+  ASSERT_EQ(common.publish.size(), 3U);
+  EXPECT_EQ(ToString(common.publish[0]), "127.0.0.1:8080:80/tcp");
+  EXPECT_EQ(ToString(common.publish[1]), "[::1]:0:53/udp");
+  EXPECT_EQ(ToString(common.publish[2]), "*:1-3,~2:1-3/tcp");
+  for (const PortSpec& spec : common.publish) {
+    EXPECT_EQ(spec.identity, ClientIdentity::kPreserveSource);
+  }
+  EXPECT_EQ(common.control, "/tmp/c");
+}
+
+TEST(Options, PortsTakeTheirOrders) {
+  const auto add = ParseOptions({"ports", "add", "[::1]:80:80", "--control", "/c", "0:7",
+                                 "--client-identity", "proxy-protocol"});
+  ASSERT_TRUE(add.ok()) << add.status();
+  const auto& adds = std::get<PortsOptions>(*add);
+  EXPECT_EQ(adds.order, PortsOptions::Order::kAdd);
+  EXPECT_THAT(adds.specs, ElementsAre("[::1]:80:80", "0:7"));
+  EXPECT_EQ(adds.identity, ClientIdentity::kProxyProtocol);
+  EXPECT_EQ(adds.control, "/c");
+  const auto remove = ParseOptions({"ports", "remove", "--control", "/c", "80", "--reset"});
+  ASSERT_TRUE(remove.ok()) << remove.status();
+  EXPECT_TRUE(std::get<PortsOptions>(*remove).reset);
+  EXPECT_THAT(std::get<PortsOptions>(*remove).specs, ElementsAre("80"));
+  const auto list = ParseOptions({"ports", "list", "--control", "/c", "--json"});
+  ASSERT_TRUE(list.ok()) << list.status();
+  EXPECT_TRUE(std::get<PortsOptions>(*list).json);
+}
 
 TEST(Options, HelpTeachesAndIsNoError) {
   for (const char* command : {"run", "attach"}) {

@@ -115,11 +115,18 @@ bool Program::ReadSome() {
 }
 
 std::string Program::AwaitLine(const std::string& start) {
+  return AwaitLineOf(outcome_.output, start);
+}
+
+std::string Program::AwaitErrorLine(const std::string& start) {
+  return AwaitLineOf(outcome_.errors, start);
+}
+
+std::string Program::AwaitLineOf(const std::string& stream, const std::string& start) {
   for (;;) {
     size_t from = 0;
-    for (size_t end; (end = outcome_.output.find('\n', from)) != std::string::npos;
-         from = end + 1) {
-      const std::string line = outcome_.output.substr(from, end - from);
+    for (size_t end; (end = stream.find('\n', from)) != std::string::npos; from = end + 1) {
+      const std::string line = stream.substr(from, end - from);
       if (line.starts_with(start)) return line.substr(start.size());
     }
     if (!ReadSome()) {

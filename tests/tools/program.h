@@ -37,11 +37,14 @@ class Program final {
   // Reads on until stdout has a whole line that starts with `start`; returns the rest
   // of that line.
   [[nodiscard]] std::string AwaitLine(const std::string& start);
+  // The same on stderr.
+  [[nodiscard]] std::string AwaitErrorLine(const std::string& start);
   [[nodiscard]] Outcome Wait();
 
  private:
   // Reads once from both streams; false at the end of both, throws after the limit.
   bool ReadSome();
+  [[nodiscard]] std::string AwaitLineOf(const std::string& stream, const std::string& start);
 
   pid_t pid_ = -1;
   int output_ = -1;

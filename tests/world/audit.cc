@@ -1,6 +1,8 @@
 #include "tests/world/audit.h"
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "tests/world/stepped_stack.h"
@@ -28,6 +30,7 @@ std::string FlowAudit::BetweenSteps() {
   Sums sums;
   flows_.table_.ForEachSlot([&](Flow& flow) { AuditSlot(flow, sums); });
   AuditSums(sums);
+  AuditPorts();
   AuditFrames();
   return wrong_;
 }
@@ -154,7 +157,8 @@ void FlowAudit::AuditSums(const Sums& sums) {
   Require(sums.dialing == flows_.dialing_ && sums.handshake == flows_.handshake_ &&
               sums.open == flows_.open_ && sums.closing == flows_.closing_count_,
           "flows in each state and their counts differ");
-  Require(sums.dialing + sums.handshake == flows_.half_open_, "the half-open count is wrong");
+  Require(sums.dialing + sums.handshake == flows_.half_open_ + flows_.inbound_half_open_,
+          "the half-open count is wrong");
   Require(sums.windows == flows_.windows_bytes_, "the sum of the windows is wrong");
   Require(sums.held_to_host == flows_.to_host_bytes_, "the sum of the guest's bytes is wrong");
   Require(sums.held_to_guest == flows_.to_guest_bytes_, "the sum of the host's bytes is wrong");
@@ -165,6 +169,8 @@ void FlowAudit::AuditSums(const Sums& sums) {
   const Config& config = inside_.config_;
   Require(sums.in_use <= config.flow_count_max, "more flows than allowed");
   Require(flows_.half_open_ <= config.half_open_count_max, "more half-open flows than allowed");
+  Require(flows_.inbound_half_open_ <= config.half_open_count_max,
+          "more clients wait for the guest than allowed");
   Require(sums.held_to_host <= sums.windows + sums.closing * kWindowBytesMax,
           "more of the guest's bytes are held than windows were promised");
   // Beyond the limit there is one small block for each flow at most.
@@ -175,7 +181,31 @@ void FlowAudit::AuditSums(const Sums& sums) {
   for (const GuestBuffer* slot : inside_.slots_) slots += slot->capacity;
   Require(flows_.buffers_.bytes_out() >= slots + sums.held_to_host,
           "buffers of the guest's bytes were given back more than once");
-  Require(host_.open_sockets() <= sums.in_use, "more host sockets than flows");
+  size_t handed_over = 0;
+  relay_.inbound_.ForEach([&](const Inbound&) { ++handed_over; });
+  Require(host_.open_sockets() <= sums.in_use + handed_over, "more host sockets than flows");
+}
+
+// What the gauges of published ports say is what there is.
+void FlowAudit::AuditPorts() {
+  std::map<const PortGauge*, std::pair<uint64_t, uint64_t>> found;  // dialling, live
+  relay_.inbound_.ForEach([&](const Inbound& inbound) {
+    ++found[inbound.port.get()].first;
+    ++found[inbound.port.get()].second;
+  });
+  flows_.table_.ForEach([&](const Flow& flow) {
+    if (flow.port == nullptr) return;
+    auto& [dialling, live] = found[flow.port.get()];
+    if (flow.state == FlowState::kHandshake) ++dialling;
+    if (flow.state != FlowState::kClosing) ++live;
+  });
+  for (const auto& [id, port] : inside_.publisher_->ports_) found.try_emplace(port.gauge.get());
+  for (const auto& [gauge, counts] : found) {
+    Require(gauge->dialing.load() == counts.first, "clients that wait, and their count, differ");
+    Require(gauge->accepted.load() - gauge->ended.load() == counts.second,
+            "a published port's connections and their count differ");
+    Require(counts.first <= gauge->dialing_max, "more clients of a port wait than allowed");
+  }
 }
 
 void FlowAudit::AuditFrames() {
@@ -192,6 +222,11 @@ void FlowAudit::AuditFrames() {
 std::string FlowAudit::Asleep() {
   Require(relay_.to_relay().empty(), "a flow stands ready for the relay, which sleeps");
   Require(relay_.to_stack().empty(), "a flow stands ready for the stack, which sleeps");
+  Require(relay_.inbound_.empty(), "a client was handed over, and the stack sleeps");
+  for (const auto& [id, port] : inside_.publisher_->ports_) {
+    Require(!port.gauge->paused.load() || port.gauge->dialing.load() > port.gauge->dialing_max / 2,
+            "a listener pauses, and nobody lets it go on");
+  }
   Require(flows_.ready_.empty(), "a flow is ready, and the stack sleeps");
   if (!flows_.batch_.link_full()) {
     Require(flows_.batch_.empty(), "frames wait although the link takes them");

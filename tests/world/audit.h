@@ -51,6 +51,7 @@ class FlowAudit final {
   void AuditBytes(const Flow& flow, const Holding& holding);
   void AuditLife(const Flow& flow);
   void AuditSums(const Sums& sums);
+  void AuditPorts();
   void AuditFrames();
   void AsleepFlow(const Flow& flow);
   void AsleepTask(const Flow& flow, Task& task);

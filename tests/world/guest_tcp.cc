@@ -58,6 +58,11 @@ void GuestConnection::OnReceived(void* self, const uint8_t* bytes, size_t length
   received.insert(received.end(), bytes, bytes + length);
 }
 
+Endpoint GuestConnection::peer() const {
+  const size_t bytes = lwip_.peer.is_v6 != 0 ? 16 : 4;
+  return {IpAddress::From(std::span(lwip_.peer.bytes).first(bytes)), lwip_.peer_port};
+}
+
 size_t GuestConnection::Read(std::span<uint8_t> room) {
   const size_t count = std::min(room.size(), readable());
   std::copy_n(received_.begin() + static_cast<ptrdiff_t>(head_), count, room.begin());
@@ -156,16 +161,39 @@ void GuestTcp::Enter(Time now) {
 }
 
 void GuestTcp::Flush() {
-  if (flushing_) return;  // `send` called the guest: the loop below goes on
+  if (flushing_) return;  // a callback called the guest: the loops below go on
   struct Guard {
     bool& flag;
     ~Guard() { flag = false; }
   } guard{flushing_};
   flushing_ = true;
-  while (!outgoing_.empty()) {
-    const std::vector<uint8_t> frame = std::move(outgoing_.front());
-    outgoing_.pop_front();
-    if (options_.send) options_.send(frame);
+  while (!outgoing_.empty() || !accepted_.empty()) {
+    if (!outgoing_.empty()) {
+      const std::vector<uint8_t> frame = std::move(outgoing_.front());
+      outgoing_.pop_front();
+      if (options_.send) options_.send(frame);
+      continue;
+    }
+    const auto [listener, connection] = accepted_.front();
+    accepted_.pop_front();
+    listener->accepted(*connection);
+  }
+}
+
+guest_lwip_connection* GuestTcp::Listener::OnAccept(void* self) {
+  auto* listener = static_cast<Listener*>(self);
+  GuestTcp& guest = *listener->guest;
+  std::unique_ptr<GuestConnection> connection(new GuestConnection(guest));
+  guest.accepted_.emplace_back(listener, connection.get());
+  guest.connections_.push_back(std::move(connection));
+  return &guest.connections_.back()->lwip_;
+}
+
+void GuestTcp::Listen(uint16_t port, std::function<void(GuestConnection&)> accepted) {
+  Listener& listener = listeners_.emplace_back(Listener{this, std::move(accepted)});
+  listener.lwip = {.context = &listener, .accept = &Listener::OnAccept};
+  if (const int error = guest_lwip_listen(&listener.lwip, port); error != 0) {
+    throw std::runtime_error("the guest cannot listen: errno " + std::to_string(error));
   }
 }
 

@@ -27,6 +27,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "relay/endpoint.h"
@@ -58,6 +59,8 @@ class GuestConnection final {
   // Both sides are done: TIME_WAIT, or no PCB is left, for whatever reason.
   [[nodiscard]] bool closed() const { return guest_lwip_is_closed(&lwip_) != 0; }
   [[nodiscard]] uint16_t source_port() const { return lwip_.source_port; }
+  // Of a connection that was accepted: who the guest thinks it talks to.
+  [[nodiscard]] Endpoint peer() const;
 
   // Bytes that came in order and wait, whatever has become of the connection since.
   [[nodiscard]] size_t readable() const { return received_.size() - head_; }
@@ -140,6 +143,10 @@ class GuestTcp final {
   // port 0: lwIP chooses. The connection lives as long as the guest.
   GuestConnection* Connect(Time now, const Endpoint& destination, uint16_t source_port);
 
+  // From now on connections to `port` are accepted, as they complete the handshake; they
+  // live as long as the guest. Throws std::runtime_error if lwIP refuses.
+  void Listen(uint16_t port, std::function<void(GuestConnection&)> accepted);
+
   // Frames that lwIP would not take: checksums or lengths were wrong, or they were above
   // the MTU. On a link that spoils nothing it stays 0.
   [[nodiscard]] uint64_t malformed_frames() const { return guest_lwip_malformed(); }
@@ -160,6 +167,16 @@ class GuestTcp final {
   std::deque<std::vector<uint8_t>> outgoing_;
   bool flushing_ = false;
   std::deque<std::unique_ptr<GuestConnection>> connections_;
+
+  struct Listener {
+    GuestTcp* guest;
+    std::function<void(GuestConnection&)> accepted;
+    guest_lwip_listener lwip{};
+    static guest_lwip_connection* OnAccept(void* self);
+  };
+  std::deque<Listener> listeners_;
+  // Told of when lwIP has returned.
+  std::deque<std::pair<Listener*, GuestConnection*>> accepted_;
 };
 
 }  // namespace penstock::world

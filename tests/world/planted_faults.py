@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-FOLDERS = ("relay", "stack", "tests", "third_party", "tools", "bench", "CMakeLists.txt",
+FOLDERS = ("relay", "publisher", "stack", "tests", "third_party", "tools", "bench", "CMakeLists.txt",
            "CMakePresets.json", "README.md")
 
 # name, file, what stands there (once), what is planted, what it does; where several
@@ -63,6 +63,23 @@ FAULTS = (
      "      if (flow.pending_head != nullptr || !flow.fin_to_relay) {",
      "      if (!flow.pcb.guest_fin) {",
      "a flow is closed before its last bytes have found a place in the pipe"),
+    ("listener never resumed", "stack/flow/tcp_inbound.cc",
+     "  relays_[port.relay_index]->ResumePorts();\n",
+     "",
+     "a listener that paused for the guest's sake is not told to go on"),
+    ("client left hanging", "relay/tcp_task.h",
+     "  pipe->open.reset();  // a client that was not adopted yet is reset\n",
+     "",
+     "a flow that ends before its task took the client's socket keeps it"),
+    ("client refused politely", "tests/world/sim_listener.cc",
+     "peer_->CloseByRelay(true)", "peer_->CloseByRelay(false)",
+     "a client that no flow was opened for sees an end, not a reset"),
+    ("guest not dialled for ever", "stack/flow/tcp_timers.cc",
+     "flow.port != nullptr ? config_.inbound_dial_timeout\n"
+     "                                                         : config_.handshake_timeout",
+     "flow.port != nullptr ? config_.stall_timeout\n"
+     "                                                         : config_.handshake_timeout",
+     "a guest that does not answer keeps its client for half an hour"),
     ("error swallowed by a read", "relay/tcp_task.h",
      "    decisions_.OnHostError(got.error);\n  }\n  block.length",
      "  }\n  block.length",

@@ -21,6 +21,9 @@ Rig::Rig(const RigOptions& options)
             return link;
           }(),
           options.seed) {
+  host().after = [this](Duration duration, std::function<void()> event) {
+    timeline_.In(duration, std::move(event));
+  };
   Settle();
 }
 
@@ -32,7 +35,7 @@ void Rig::Settle() {
       stepped_.RunPass(timeline_.now());
       moved = true;
     }
-    while (stepped_.RunRelay()) moved = true;
+    while (stepped_.RunRelay(timeline_.now())) moved = true;
     if (const std::string wrong = stepped_.Audit(); !wrong.empty()) throw Violation(wrong);
     if (moved) continue;
     if (const std::string wrong = stepped_.AuditAsleep(); !wrong.empty()) throw Violation(wrong);

@@ -82,6 +82,11 @@ void DrawWorld(Dice& dice, Scenario& world) {
     world.strays = dice.From(1, 200);
     world.stray_gap_us = Magnitude(dice, 100'000) + 1;
   }
+  if (dice.PerMille(200)) world.mac_unknown = 1;
+  if (dice.PerMille(100)) {
+    world.unpublish_at_ms = Magnitude(dice, 20'000) + 1;
+    world.unpublish_reset = dice.From(0, 1);
+  }
   if (dice.PerMille(50)) world.cut_at_ms = Magnitude(dice, 20'000) + 1;
 }
 
@@ -114,6 +119,15 @@ void DrawPace(Dice& dice, FlowScript& flow) {
   }
 }
 
+void DrawInbound(Dice& dice, FlowScript& flow) {
+  flow.inbound = 1;
+  flow.answer_ms = 0;
+  if (flow.answer > 0) flow.answer = dice.OneOf<int64_t>({1, 3, 4});
+  flow.client_away = dice.From(0, 1);
+  flow.identity = dice.From(0, 2);
+  if (dice.PerMille(200)) flow.accept_errors = dice.From(1, 20);
+}
+
 FlowScript DrawFlow(Dice& dice) {
   FlowScript flow;
   flow.at_ms = dice.PerMille(500) ? 0 : Magnitude(dice, 10'000);
@@ -132,6 +146,7 @@ FlowScript DrawFlow(Dice& dice) {
     flow.again = dice.From(1, 3);
     flow.again_ms = Magnitude(dice, 20'000);
   }
+  if (dice.PerMille(333)) DrawInbound(dice, flow);
   // A transfer is of some hundred turns at most, so that a run stays short.
   const auto bound = [](int64_t& bytes, int64_t step, int64_t pause, int64_t turns) {
     if (step < 1000 || pause > 0) bytes = std::min(bytes, step * turns);

@@ -43,15 +43,24 @@ namespace penstock::world {
   X(refuse, 0, 1000, "per mille of the link's Send calls that take fewer frames")             \
   X(pause_at_ms, 0, 1000000, "the guest stops, as a virtual machine that is paused")          \
   X(pause_ms, 0, 1000000, "for so long")                                                      \
+  X(mac_unknown, 0, 1, "1: the stack has to learn the guest's MAC address")                   \
+  X(unpublish_at_ms, 0, 100000000, "the published ports are removed; 0: never")               \
+  X(unpublish_reset, 0, 1, "1: with their connections")                                       \
   X(strays, 0, 1000, "segments that no sane TCP would send, into live flows and without one") \
   X(stray_gap_us, 1000, 10000000, "between two of them")                                      \
   X(cut_at_ms, 0, 100000000, "the stack is destroyed in the middle; 0: never")
 
-// Ends: 0 FIN after the last byte · 1 reset at end_at · 2 FIN only after the other side's (the
-// guest's yields if both would) · 3 close(2) of both directions at end_at.
+// An inbound flow is opened by a client of a published port; its answers are the guest's
+// (1 refuses, 3 silence) and the ingress hook's (4 denies). Ends: 0 FIN after the last byte · 1
+// reset at end_at · 2 FIN only after the other side's (the guest's yields if both would) · 3
+// close(2) of both directions at end_at.
 #define PENSTOCK_FLOW_FIELDS(X)                                                         \
   X(at_ms, 0, 100000000, "when the guest connects")                                     \
   X(ipv6, 0, 1, "")                                                                     \
+  X(inbound, 0, 1, "1: opened by a client of a published port")                         \
+  X(client_away, 0, 1, "1: the client is not on the host's loopback")                   \
+  X(identity, 0, 2, "ClientIdentity: gateway, preserve source, PROXY header")           \
+  X(accept_errors, 0, 100, "times that accept finds no descriptor first")               \
   X(answer, 0, 4, "0 accept, 1 refuse, 2 unreachable, 3 silence, 4 no descriptor left") \
   X(answer_ms, 0, 100000, "after so long")                                              \
   X(guest_bytes, 0, 100000000, "that the guest sends")                                  \

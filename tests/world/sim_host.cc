@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "relay/tcp_task.h"
+#include "tests/world/sim_listener.h"
 
 namespace penstock::world {
 
@@ -128,6 +129,13 @@ void HostPeer::ShutdownWrite() {
   Changed();
 }
 
+void HostPeer::OpenByRelay() { ++host_.open_sockets_; }
+
+void HostPeer::ResetByKernel() {
+  saw_reset_ = closed_ = true;
+  Changed();
+}
+
 void HostPeer::CloseByRelay(bool reset) {
   closed_ = true;
   --host_.open_sockets_;
@@ -185,6 +193,11 @@ int SimSocket::Open(SocketFactory& factory, const SocketRequest& request) {
   peer_ = std::make_shared<HostPeer>(host, request);
   host.peers_.push_back(peer_);
   ++host.open_sockets_;
+  return 0;
+}
+
+int SimSocket::Adopt(AcceptedSocket& accepted) {
+  peer_ = static_cast<SimAccepted&>(accepted).Release();
   return 0;
 }
 

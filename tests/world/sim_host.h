@@ -8,7 +8,8 @@
 //   - an error wakes whoever waits for one, although nobody reads.
 //
 // A far end is a HostPeer. SimHost::on_dial is told of each as it is dialled and
-// decides, then or later, with Accept or Fail. One thread.
+// decides, then or later, with Accept or Fail. A client of a published port is one, too:
+// SimHost::Connect makes it (sim_listener.h). One thread.
 #ifndef PENSTOCK_TESTS_WORLD_SIM_HOST_H_
 #define PENSTOCK_TESTS_WORLD_SIM_HOST_H_
 
@@ -37,6 +38,7 @@
 namespace penstock::world {
 
 class SimHost;
+struct SimListener;
 
 // A run of bytes that is taken from the front.
 class ByteQueue {
@@ -59,8 +61,13 @@ class ByteQueue {
 class HostPeer : public std::enable_shared_from_this<HostPeer> {
  public:
   HostPeer(SimHost& host, const SocketRequest& request) : host_(host), request_(request) {}
+  // A client of a published port, which waits to be accepted.
+  HostPeer(SimHost& host, const SocketRequest& request, const Endpoint& client)
+      : host_(host), request_(request), client_(client), connected_(true) {}
 
+  // Where the relay dialled, or where the client did.
   [[nodiscard]] const Endpoint& destination() const { return request_.destination; }
+  [[nodiscard]] const Endpoint& client() const { return client_; }
 
   // ---- The answer to the dial. Nothing happens if the relay has given up.
   void Accept();
@@ -87,7 +94,7 @@ class HostPeer : public std::enable_shared_from_this<HostPeer> {
   // The relay's FIN, after all bytes were taken.
   [[nodiscard]] bool saw_end() const { return write_shut_ && !saw_reset_ && from_relay_.empty(); }
   [[nodiscard]] bool saw_reset() const { return saw_reset_; }
-  // The relay has closed its descriptor.
+  // The relay has closed its descriptor, or the kernel the client's connection.
   [[nodiscard]] bool closed() const { return closed_; }
   // Totals.
   [[nodiscard]] uint64_t bytes_sent() const { return bytes_sent_; }  // by Send
@@ -112,12 +119,17 @@ class HostPeer : public std::enable_shared_from_this<HostPeer> {
 
  private:
   friend class SimSocket;
+  friend class SimAcceptor;
+  friend class SimAccepted;
+  friend struct SimListener;
   using Handler = absl::AnyInvocable<void(boost::system::error_code, size_t)>;
 
   [[nodiscard]] IoResult Read(std::span<uint8_t> room);
   [[nodiscard]] IoResult Write(std::span<const iovec> pieces);
   void ShutdownWrite();
+  void OpenByRelay();  // accepted: there is a descriptor
   void CloseByRelay(bool reset);
+  void ResetByKernel();  // before it was accepted
   [[nodiscard]] int TakeError() { return std::exchange(error_, 0); }
   // Completes whoever waits for what has happened.
   void Wake();
@@ -127,6 +139,7 @@ class HostPeer : public std::enable_shared_from_this<HostPeer> {
 
   SimHost& host_;
   const SocketRequest request_;
+  const Endpoint client_{};
   bool connected_ = false;
   ByteQueue to_relay_;
   ByteQueue from_relay_;
@@ -155,6 +168,7 @@ class SimSocket {
   SimSocket& operator=(const SimSocket&) = delete;
 
   [[nodiscard]] int Open(SocketFactory& factory, const SocketRequest& request);
+  [[nodiscard]] int Adopt(AcceptedSocket& accepted);
 
   template <typename Token>
   auto AsyncConnect(const Endpoint&, Token&& token) {
@@ -228,8 +242,18 @@ class SimHost final : public SocketFactory, public std::enable_shared_from_this<
   std::function<void(HostPeer&)> on_dial;
   // Asked before a socket is made: an errno (EMFILE, …) or 0.
   std::function<int(const SocketRequest&)> on_open;
+  // Asked before a client is accepted, with the listener's address: likewise.
+  std::function<int(const Endpoint&)> on_accept;
+  // Runs something when so much virtual time has gone by.
+  std::function<void(Duration, std::function<void()>)> after;
 
-  // Every connection that was dialled, in order.
+  // A client connects; nullptr: refused, nobody listens.
+  std::shared_ptr<HostPeer> Connect(const Endpoint& client, const Endpoint& destination);
+  // There are clients whom nobody will accept.
+  [[nodiscard]] bool neglects_clients() const;
+  [[nodiscard]] std::shared_ptr<SimListener> listener(int descriptor) const;
+
+  // Every connection that was dialled, or came, in order.
   [[nodiscard]] const std::vector<std::shared_ptr<HostPeer>>& peers() const { return peers_; }
   // Descriptors that the relay holds.
   [[nodiscard]] size_t open_sockets() const { return open_sockets_; }
@@ -241,9 +265,13 @@ class SimHost final : public SocketFactory, public std::enable_shared_from_this<
   friend class HostPeer;
   // The kernel's OpenStream is not used: SimSocket::Open knows that this is a SimHost.
   [[nodiscard]] SocketResult OpenStream(const SocketRequest&) override { return {.error = ENOSYS}; }
+  // The "descriptor" is the listener's number.
+  [[nodiscard]] PortResult OpenPort(const PortRequest& request) override;
+  static constexpr uint16_t kFirstChosenPort = 20'000;
 
   boost::asio::io_context& io_;
   std::vector<std::shared_ptr<HostPeer>> peers_;
+  std::vector<std::shared_ptr<SimListener>> listeners_;
   size_t open_sockets_ = 0;
 };
 

@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "tests/world/sim_listener.h"
+
 namespace penstock {
 
 using world::SimHost;
@@ -18,6 +20,7 @@ SteppedStack::SteppedStack(Form form, Config config, std::unique_ptr<Link> link,
   }
   auto inside = std::make_unique<Stack::Impl>(std::move(config), std::move(link));
   inside_ = inside.get();
+  inside->make_listener_ = &world::MakeSimListener;
   RelayOptions options = inside->MakeRelayOptions();
   options.make_task = &world::MakeSimTask;
   relay_ = std::make_shared<Relay>(io_, std::move(options), inside->doorbell());
@@ -78,10 +81,10 @@ void SteppedStack::RunOneThread() {
     pass_posted_ = true;
     deadline_ = inside_->Poll(*stack_, now_);
     relay_->RunReady();
-    if (deadline_ > now_ && relay_->to_stack().empty()) break;
+    if (deadline_ > now_ && relay_->StackIsServed()) break;
   }
   pass_posted_ = false;
-  if (!relay_->to_stack().empty()) woken_ = true;
+  if (!relay_->StackIsServed()) woken_ = true;
 }
 
 }  // namespace penstock

@@ -40,8 +40,12 @@ class SteppedStack final {
   Time RunPass(Time now);
   [[nodiscard]] Time deadline() const { return woken_ ? Time::min() : deadline_; }
 
-  // Runs one handler of the relay's side; false if there was none.
-  bool RunRelay() { return io_.poll_one() > 0; }
+  // Runs one handler of the relay's side; false if there was none. In the one-thread form
+  // a pass may be what it runs.
+  bool RunRelay(Time now) {
+    now_ = now;
+    return io_.poll_one() > 0;
+  }
 
   // What must hold between any two steps, when both sides sleep, and when everything
   // has ended (audit.h): empty, or the first thing that does not.

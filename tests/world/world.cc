@@ -21,7 +21,7 @@ constexpr Duration kBadLinkGrace = std::chrono::hours(2);
 Config ConfigOf(const Scenario& scenario) {
   Config config;
   config.mtu = static_cast<uint32_t>(scenario.mtu);
-  config.guest_mac = GuestTcpOptions{}.mac;
+  if (scenario.mac_unknown == 0) config.guest_mac = GuestTcpOptions{}.mac;
   config.buffer_bytes_max = static_cast<uint64_t>(scenario.buffer_kib) << 10;
   config.flow_count_max = static_cast<uint32_t>(std::max<int64_t>(scenario.flow_max, 1));
   config.half_open_count_max =
@@ -34,6 +34,23 @@ Config ConfigOf(const Scenario& scenario) {
   return config;
 }
 
+constexpr int64_t kDenied = 4, kSilence = 3;  // FlowScript::answer
+
+bool Denies(const Scenario& scenario, const IngressRequest& request) {
+  const size_t index = request.guest_port - size_t{kFirstPort};
+  return index < scenario.flows.size() && scenario.flows[index].answer == kDenied;
+}
+
+// 0 for what is not TCP.
+uint16_t TcpDestinationPort(std::span<const uint8_t> frame) {
+  constexpr size_t kIpAt = 14, kIpv4Bytes = 20, kIpv6Bytes = 40;
+  if (frame.size() < kIpAt + kIpv6Bytes) return 0;
+  const bool v4 = frame[12] == 8;
+  if (frame[v4 ? kIpAt + 9 : kIpAt + 6] != 6) return 0;
+  const size_t at = kIpAt + (v4 ? kIpv4Bytes : kIpv6Bytes) + 2;
+  return at + 2 <= frame.size() ? static_cast<uint16_t>(frame[at] << 8 | frame[at + 1]) : 0;
+}
+
 bool Lossy(const Scenario& scenario) {
   return scenario.drop > 0 || scenario.segment_drop > 0 || scenario.corrupt > 0;
 }
@@ -42,7 +59,10 @@ bool Lossy(const Scenario& scenario) {
 
 World::World(const Scenario& scenario, Trace* trace, PcapngWriter* capture)
     : scenario_(scenario), trace_(trace), capture_(capture), dice_(scenario.seed ^ 0x776f726c64) {
-  const Config config = ConfigOf(scenario_);
+  Config config = ConfigOf(scenario_);
+  config.ingress_hook = [this](const IngressRequest& request) {
+    return !Denies(scenario_, request);
+  };
   auto link = std::make_unique<WorldLink>(scenario_);
   link_ = link.get();
   stack_ = std::make_unique<SteppedStack>(
@@ -60,13 +80,14 @@ World::World(const Scenario& scenario, Trace* trace, PcapngWriter* capture)
     strays_ = std::make_unique<Strays>(config, GuestTcpOptions{}.mac, scenario_.seed);
   }
   for (size_t i = 0; i < scenario_.flows.size(); ++i) {
-    flows_.push_back(std::make_unique<WorldFlow>(scenario_, i, timeline_, *guest_,
+    flows_.push_back(std::make_unique<WorldFlow>(scenario_, i, timeline_, *guest_, stack_->host(),
                                                  [this](const std::string& what) {
                                                    if (trace_ != nullptr)
                                                      trace_->Note(timeline_.seconds(), what);
                                                  }));
   }
   Wire();
+  Publish();
 }
 
 World::~World() = default;
@@ -77,7 +98,7 @@ void World::Wire() {
   };
   if (scenario_.mid_pass > 0 && stack_->form() == SteppedStack::Form::kRelayThread) {
     link_->in_pass = [this] {
-      while (dice_.PerMille(scenario_.mid_pass) && stack_->RunRelay()) {
+      while (dice_.PerMille(scenario_.mid_pass) && stack_->RunRelay(timeline_.now())) {
       }
     };
   }
@@ -97,6 +118,10 @@ void World::Wire() {
     return index < flows_.size() ? flows_[index]->OnOpen() : 0;
   };
   stack_->host().on_dial = [this](HostPeer& peer) { OnDial(peer); };
+  stack_->host().on_accept = [this](const Endpoint& bound) { return OnAccept(bound); };
+  stack_->host().after = [this](Duration duration, std::function<void()> event) {
+    timeline_.In(duration, std::move(event));
+  };
   if (scenario_.pause_ms > 0) {
     timeline_.In(milliseconds(scenario_.pause_at_ms), [this] { Pause(); });
   }
@@ -107,6 +132,33 @@ void World::Wire() {
   if (scenario_.cut_at_ms > 0) {
     timeline_.In(milliseconds(scenario_.cut_at_ms), [this] { cut_ = true; });
   }
+}
+
+void World::Publish() {
+  std::vector<uint32_t> ids;
+  for (const auto& flow : flows_) {
+    if (!flow->inbound()) continue;
+    const auto rows = stack_->stack().Publish(flow->Spec());
+    if (!rows.ok()) Fail(rows.status().ToString());
+    flow->OnPublished(rows->front().bound);
+    ids.push_back(rows->front().id);
+  }
+  if (scenario_.unpublish_at_ms == 0 || ids.empty()) return;
+  timeline_.In(milliseconds(scenario_.unpublish_at_ms), [this, ids] {
+    const LiveFlows live = scenario_.unpublish_reset != 0 ? LiveFlows::kReset : LiveFlows::kKeep;
+    if (trace_ != nullptr) trace_->Note(timeline_.seconds(), "the published ports are removed");
+    const absl::Status removed = stack_->stack().Unpublish(ids, live);
+    if (!removed.ok()) Fail(removed.ToString());
+    unpublished_ = true;
+    stack_->OnLink();  // its descriptor is readable now
+  });
+}
+
+int World::OnAccept(const Endpoint& bound) {
+  for (const auto& flow : flows_) {
+    if (flow->inbound() && flow->bound() == bound) return flow->OnAccept();
+  }
+  return 0;
 }
 
 void World::Pause() {
@@ -143,7 +195,10 @@ void World::OnDial(HostPeer& peer) {
 void World::TakeFrame() {
   const std::vector<uint8_t> frame = std::move(to_guest_.front());
   to_guest_.pop_front();
-  guest_->OnFrame(timeline_.now(), frame);
+  const size_t index = TcpDestinationPort(frame) - size_t{kFirstPort};
+  const bool swallowed = index < flows_.size() && flows_[index]->inbound() &&
+                         scenario_.flows[index].answer == kSilence;
+  if (!swallowed) guest_->OnFrame(timeline_.now(), frame);
 }
 
 // One of what is possible now; false if nothing is.
@@ -168,7 +223,7 @@ bool World::Step() {
   }
   if (choice == count) {
     // If the relay has nothing to do, any other.
-    if (stack_->RunRelay()) return true;
+    if (stack_->RunRelay(timeline_.now())) return true;
     if (count == 0) return false;
     choice = dice_.Below(count);
   }
@@ -210,7 +265,7 @@ bool World::Good() const {
       [](const FlowScript& flow) { return flow.answer < 2 && flow.answer_ms < 30'000; });
   return !Lossy(scenario_) && scenario_.reorder == 0 && scenario_.duplicate == 0 &&
          scenario_.strays == 0 && answered && scenario_.pause_ms == 0 && scenario_.flow_max > 100 &&
-         scenario_.half_open_max > 100;
+         scenario_.half_open_max > 100 && scenario_.mac_unknown == 0 && !unpublished_;
 }
 
 Duration World::Limit() const {
@@ -238,6 +293,7 @@ void World::Loop() {
       continue;
     }
     Check(stack_->AuditAsleep());
+    if (stack_->host().neglects_clients()) Fail("clients wait, and nobody will accept them");
     const bool flows_left = !stack_->stack().Flows().empty() && stack_->host().open_sockets() > 0;
     if (Over() && !flows_left && timeline_.next() == kNever) return;
     const Time next = NextEvent();
@@ -277,7 +333,10 @@ LinkFacts World::Facts() const {
                          counters.drops_of(DropCause::kHalfOpenDestinationLimit) +
                          counters.drops_of(DropCause::kFlowLimit) >
                      0,
-          .handshakes_given_up = counters.flows_handshake_timeout > 0};
+          .handshakes_given_up = counters.flows_handshake_timeout > 0,
+          .clients_refused = counters.inbound_refused_limit + counters.inbound_dial_timeout > 0,
+          .unpublished = unpublished_,
+          .cut = unpublished_ && scenario_.unpublish_reset != 0};
 }
 
 void World::NextRounds() {

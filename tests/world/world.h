@@ -50,6 +50,8 @@ class World final {
 
  private:
   void Wire();
+  void Publish();
+  [[nodiscard]] int OnAccept(const Endpoint& bound);
   void Pause();
   void OnFrame(const char* direction, const WireFrame& frame);
   void OnDial(HostPeer& peer);
@@ -83,6 +85,7 @@ class World final {
   std::deque<std::vector<uint8_t>> to_guest_;
   bool guest_paused_ = false;
   bool cut_ = false;
+  bool unpublished_ = false;
   WorldResult result_;
 };
 

@@ -5,7 +5,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "publisher/tcp_listener.h"
 #include "stack/config.h"
+#include "tests/world/guest_port.h"
 
 namespace penstock::world {
 namespace {
@@ -21,26 +23,6 @@ constexpr Duration kConnectsWithin = std::chrono::seconds(10);
 constexpr Duration kSegmentLifetime = std::chrono::seconds(1);
 // What waits unread in the relay's socket at most.
 constexpr size_t kUnreadMax = 64 << 10;
-
-class GuestPort final : public Port {
- public:
-  explicit GuestPort(GuestConnection& connection) : connection_(connection) {}
-  [[nodiscard]] bool open() const override {
-    return connection_.connected() && connection_.error() == 0;
-  }
-  [[nodiscard]] size_t Write(std::span<const uint8_t> bytes) override {
-    return connection_.Write(bytes);
-  }
-  [[nodiscard]] size_t Read(std::span<uint8_t> room) override { return connection_.Read(room); }
-  [[nodiscard]] bool AtEnd() const override { return connection_.finished_reading(); }
-  [[nodiscard]] bool Broken() const override { return connection_.error() != 0; }
-  void Finish() override { connection_.ShutdownWrite(); }
-  void Reset() override { connection_.Abort(); }
-  void Leave() override { connection_.Close(); }
-
- private:
-  GuestConnection& connection_;
-};
 
 class HostPort final : public Port {
  public:
@@ -98,11 +80,12 @@ TalkerScript HostScript(const FlowScript& flow) {
 }  // namespace
 
 WorldFlow::WorldFlow(const Scenario& scenario, size_t index, Timeline& timeline, GuestTcp& guest,
-                     std::function<void(const std::string&)> note)
+                     SimHost& host, std::function<void(const std::string&)> note)
     : script_(scenario.flows[index]),
       index_(index),
       timeline_(timeline),
       guest_(guest),
+      host_(host),
       note_(std::move(note)),
       dial_timeout_(Config{}.dial_timeout),
       again_after_(milliseconds(script_.again_ms) + kSegmentLifetime +
@@ -112,6 +95,9 @@ WorldFlow::WorldFlow(const Scenario& scenario, size_t index, Timeline& timeline,
                    .port = static_cast<uint16_t>(kFirstPort + index)},
       stream_key_(scenario.seed * 1'000'000 + index * 1'000) {
   BeginRound();
+  if (inbound() && script_.answer == 0) {
+    guest_.Listen(destination_.port, [this](GuestConnection& c) { OnAccepted(c); });
+  }
   timeline_.In(milliseconds(script_.at_ms), [this] { Connect(); });
 }
 
@@ -125,6 +111,7 @@ void WorldFlow::BeginRound() {
   guest_port_.reset();
   ends_.clear();
   started_ = gave_up_ = told_error_ = false;
+  accept_errors_left_ = script_.accept_errors;
 }
 
 // A round that is over is verified by itself; the next one begins after a while.
@@ -142,6 +129,7 @@ std::string WorldFlow::NextRound(const LinkFacts& facts) {
 
 void WorldFlow::Connect() {
   started_ = true;
+  if (inbound()) return ConnectClient();
   connection_ = guest_.Connect(timeline_.now(), destination_, source_port_);
   if (connection_ == nullptr) {
     timeline_.In(milliseconds(100), [this] { Connect(); });
@@ -160,7 +148,7 @@ void WorldFlow::Connect() {
 }
 
 bool WorldFlow::RoundOver() const {
-  if (!started_ || connection_ == nullptr || !HostOver()) return false;
+  if (!started_ || (connection_ == nullptr && !inbound()) || !HostOver()) return false;
   // The applications at the host read what is left, too.
   const bool read = std::all_of(ends_.begin(), ends_.end(), [](const HostEnd& end) {
     return end.talker->over() || !end.peer->connected();
@@ -169,11 +157,13 @@ bool WorldFlow::RoundOver() const {
 }
 
 bool WorldFlow::GuestOver() const {
-  if (!started_ || connection_ == nullptr || round_ < script_.again) return false;
+  if (!started_ || round_ < script_.again) return false;
+  if (connection_ == nullptr) return inbound() && HostOver();
   return ConnectionOver();
 }
 
 bool WorldFlow::ConnectionOver() const {
+  if (connection_ == nullptr) return true;  // a client's that was refused
   if (!connection_->connected()) return gave_up_ || connection_->error() != 0;
   return guest_talker_->over() && (connection_->closed() || connection_->error() != 0);
 }
@@ -182,7 +172,7 @@ bool WorldFlow::ConnectionOver() const {
 
 int WorldFlow::OnOpen() { return script_.answer == 4 ? EMFILE : 0; }
 
-void WorldFlow::OnDial(HostPeer& peer) {
+void WorldFlow::AddHostEnd(HostPeer& peer) {
   const auto shared = peer.shared_from_this();
   const auto number = static_cast<int64_t>(ends_.size());
   peer.write_max = static_cast<size_t>(script_.short_write);
@@ -196,6 +186,11 @@ void WorldFlow::OnDial(HostPeer& peer) {
                                     number == 0 ? "" : absl::StrCat(" (dial ", number + 1, ")")),
                        HostScript(script_), to_guest_, to_host_,
                        [this](Time when) { timeline_.At(when, [] {}); }, note_)});
+}
+
+void WorldFlow::OnDial(HostPeer& peer) {
+  AddHostEnd(peer);
+  const auto shared = peer.shared_from_this();
   note_(absl::StrCat("flow ", index_, "'s host: is dialled"));
   if (script_.answer == 3) return;
   if (script_.answer_ms == 0) return Answer(shared);
@@ -268,12 +263,8 @@ std::string WorldFlow::VerifyWhole(const LinkFacts& facts) const {
   return "";
 }
 
-std::string WorldFlow::Verify(const LinkFacts& facts) const {
-  bool host_broke = false, host_saw_reset = false;
-  for (const HostEnd& end : ends_) {
-    host_broke |= end.talker->reset() || end.talker->left();
-    host_saw_reset |= end.peer->saw_reset();
-  }
+// What the guest made of a dial that nobody was to answer, or nobody did.
+std::string WorldFlow::VerifyDial(const LinkFacts& facts) const {
   const int error = connection_->error();
   if (!WillConnect()) {
     if (connection_->connected()) return "connected to where nobody answers";
@@ -283,14 +274,28 @@ std::string WorldFlow::Verify(const LinkFacts& facts) const {
     }
     return "";
   }
-  if (!connection_->connected()) {
-    // A reset may overtake the SYN-ACK, or one that the link refused.
-    const bool excused = facts.limited || facts.lossy || (facts.reorders && host_broke);
-    return excused ? "" : "an answered dial did not connect";
+  // A reset may overtake the SYN-ACK, or one that the link refused.
+  const bool host_broke = std::any_of(ends_.begin(), ends_.end(), [](const HostEnd& end) {
+    return end.talker->reset() || end.talker->left();
+  });
+  const bool excused = facts.limited || facts.lossy || (facts.reorders && host_broke);
+  return excused ? "" : "an answered dial did not connect";
+}
+
+std::string WorldFlow::Verify(const LinkFacts& facts) const {
+  bool host_broke = false, host_saw_reset = false;
+  for (const HostEnd& end : ends_) {
+    host_broke |= end.talker->reset() || end.talker->left();
+    host_saw_reset |= end.peer->saw_reset();
   }
-  if (facts.handshakes_given_up && error == ECONNRESET) return "";
-  if (facts.good &&
-      connected_at_ - connects_at_ > milliseconds(script_.answer_ms) + kConnectsWithin) {
+  if (!wrong_.empty()) return wrong_;
+  if (inbound() && connection_ == nullptr) return VerifyRefusal(facts);
+  const int error = connection_->error();
+  if (!WillConnect() || !connection_->connected()) return VerifyDial(facts);
+  if ((facts.handshakes_given_up && error == ECONNRESET) || (inbound() && facts.cut)) return "";
+  if (facts.good && connected_at_ - connects_at_ > milliseconds(script_.answer_ms) +
+                                                       script_.accept_errors * kAcceptPauseMax +
+                                                       kConnectsWithin) {
     return "nothing disturbed, and it took long to connect";
   }
   if (!host_broke && !guest_talker_->reset() && !guest_talker_->left()) return VerifyWhole(facts);
@@ -333,7 +338,8 @@ Duration WorldFlow::Estimate(Duration round_trip, int64_t window_bytes) const {
                    script_.host_read_ms) +
       milliseconds(turns(script_.host_bytes, script_.host_write) * script_.host_write_ms) +
       milliseconds(turns(script_.host_bytes, script_.guest_read) * script_.guest_read_ms) +
-      milliseconds(script_.guest_stall_ms + script_.host_stall_ms);
+      milliseconds(script_.guest_stall_ms + script_.host_stall_ms) +
+      script_.accept_errors * kAcceptPauseMax;
   // What the guest's own TIME_WAIT takes before a port can be used again comes to it.
   return (total + windows * (round_trip + milliseconds(1))) * (script_.again + 1) +
          script_.again * (again_after_ + std::chrono::seconds(65));

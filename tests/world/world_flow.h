@@ -1,5 +1,6 @@
 // One flow of a scenario: the application in the guest, its connection, and the far ends
-// that the relay dialled for it (more than one if the guest's SYN had to be repeated).
+// that the relay dialled for it (more than one if the guest's SYN had to be repeated); or,
+// for an inbound one, the client of a published port (inbound_flow.cc).
 // Once it is over the flow may begin again, from the same port to the same port: the next
 // *round*, with other bytes. Flows are told apart by their destination port. One thread.
 #ifndef PENSTOCK_TESTS_WORLD_WORLD_FLOW_H_
@@ -11,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "publisher/port_spec.h"
 #include "relay/endpoint.h"
 #include "tests/world/guest_tcp.h"
 #include "tests/world/scenario.h"
@@ -30,17 +32,28 @@ struct LinkFacts {
   bool limited = false;   // the stack refused SYNs because of a limit
   // The guest was paused, or its frames were lost, for longer than a handshake may take.
   bool handshakes_given_up = false;
+  bool clients_refused = false;  // by a limit, or because the guest did not answer in time
+  bool unpublished = false;
+  bool cut = false;  // with the connections
 };
 
 class WorldFlow final {
  public:
   WorldFlow(const Scenario& scenario, size_t index, Timeline& timeline, GuestTcp& guest,
-            std::function<void(const std::string&)> note);
+            SimHost& host, std::function<void(const std::string&)> note);
 
   [[nodiscard]] const Endpoint& destination() const { return destination_; }
   // From SimHost.
   [[nodiscard]] int OnOpen();
   void OnDial(HostPeer& peer);
+
+  // Inbound: what to publish for it, and where that is.
+  [[nodiscard]] bool inbound() const { return script_.inbound != 0; }
+  [[nodiscard]] PortSpec Spec() const;
+  void OnPublished(const Endpoint& bound) { bound_ = bound; }
+  [[nodiscard]] const Endpoint& bound() const { return bound_; }
+  // errno of the next accept.
+  [[nodiscard]] int OnAccept();
 
   // `guest_runs`: false while the guest is paused.
   void Turn(bool guest_runs);
@@ -70,6 +83,11 @@ class WorldFlow final {
   void BeginRound();
   void Connect();
   void Answer(const std::shared_ptr<HostPeer>& peer);
+  void AddHostEnd(HostPeer& peer);
+  void ConnectClient();
+  void OnAccepted(GuestConnection& connection);
+  [[nodiscard]] std::string VerifyRefusal(const LinkFacts& facts) const;
+  [[nodiscard]] std::string VerifyDial(const LinkFacts& facts) const;
   [[nodiscard]] bool RoundOver() const;
   [[nodiscard]] bool ConnectionOver() const;
   [[nodiscard]] bool WillConnect() const;
@@ -79,6 +97,7 @@ class WorldFlow final {
   const size_t index_;
   Timeline& timeline_;
   GuestTcp& guest_;
+  SimHost& host_;
   const std::function<void(const std::string&)> note_;
   const Duration dial_timeout_;
   const Duration again_after_;
@@ -95,6 +114,10 @@ class WorldFlow final {
   bool started_ = false;
   bool gave_up_ = false;
   bool told_error_ = false;
+  // Inbound.
+  Endpoint bound_, client_;
+  int64_t accept_errors_left_ = 0;
+  std::string wrong_;  // seen when the guest accepted
 };
 
 }  // namespace penstock::world

@@ -17,6 +17,7 @@
 #include "tools/penstock/channel.h"
 #include "tools/penstock/driver.h"
 #include "tools/penstock/namespaces.h"
+#include "tools/penstock/port_service.h"
 #include "tools/penstock/service.h"
 
 namespace penstock::tool {
@@ -87,10 +88,14 @@ absl::StatusOr<Descriptor> MakeTap(const AttachOptions& options, const Target& t
 
 class AttachSupervisor final : public Supervisor {
  public:
-  AttachSupervisor(const AttachOptions& options, Lifetime& lifetime)
-      : options_(options), lifetime_(lifetime), ready_(options.ready_descriptor.value_or(-1)) {}
+  AttachSupervisor(const AttachOptions& options, Lifetime& lifetime, PortService& ports)
+      : options_(options),
+        lifetime_(lifetime),
+        ports_(ports),
+        ready_(options.ready_descriptor.value_or(-1)) {}
 
-  absl::Status OnStart(Stack&) override {
+  absl::Status OnStart(Stack& stack) override {
+    if (absl::Status published = ports_.Start(stack); !published.ok()) return published;
     if (ready_.valid() && write(ready_.get(), "1", 1) != 1) {
       return ErrnoStatus("cannot write to the ready descriptor", errno);
     }
@@ -98,9 +103,10 @@ class AttachSupervisor final : public Supervisor {
     return absl::OkStatus();
   }
   int descriptor() const override { return lifetime_.descriptor(); }
-  Time deadline() const override { return kNever; }
+  Time deadline() const override { return ports_.deadline(); }
 
-  bool OnEvent(Time, Stack& stack) override {
+  bool OnEvent(Time now, Stack& stack) override {
+    ports_.OnEvent(now, stack);
     bool end = lifetime_.ProcessEnded() || lifetime_.PathGone();
     while (const std::optional<Signal> signal = lifetime_.NextSignal()) {
       if (signal->number == SIGUSR1) {
@@ -116,6 +122,7 @@ class AttachSupervisor final : public Supervisor {
  private:
   const AttachOptions& options_;
   Lifetime& lifetime_;
+  PortService& ports_;
   Descriptor ready_;
 };
 
@@ -143,7 +150,9 @@ absl::Status Attach(AttachOptions options, const SignalMask& mask) {
   RaiseDescriptorLimit();
   absl::StatusOr<std::unique_ptr<Link>> link = MakeLink(options.common, tap->Release());
   if (!link.ok()) return link.status();
-  AttachSupervisor supervisor(options, *lifetime);
+  absl::StatusOr<PortService> ports = PortService::Create(options.common, *lifetime);
+  if (!ports.ok()) return ports.status();
+  AttachSupervisor supervisor(options, *lifetime, *ports);
   return Drive(options.common.config, *std::move(link), supervisor);
 }
 

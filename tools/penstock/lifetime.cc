@@ -68,6 +68,8 @@ absl::Status Lifetime::Add(int descriptor, uint32_t events) {
   return absl::OkStatus();
 }
 
+absl::Status Lifetime::WatchDescriptor(int descriptor) { return Add(descriptor, EPOLLIN); }
+
 absl::Status Lifetime::WatchProcess(Descriptor pidfd) {
   process_ = std::move(pidfd);
   return Add(process_.get(), EPOLLIN);

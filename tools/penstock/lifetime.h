@@ -1,5 +1,6 @@
 // What may interrupt or end a tool, behind one descriptor: signals (signalfd), the
-// end of a process (pidfd), the end of a path to a network namespace.
+// end of a process (pidfd), the end of a path to a network namespace; and what else the
+// tool waits for.
 //
 // A path ends in two ways, each with a messenger of its own: inotify on its folder
 // tells of a removal, /proc/self/mountinfo (readable by priority when the table of
@@ -49,6 +50,8 @@ class Lifetime final {
  public:
   [[nodiscard]] static absl::StatusOr<Lifetime> Create(const SignalMask& mask);
 
+  // Something of the tool's own beside them; it stays open as long as this.
+  [[nodiscard]] absl::Status WatchDescriptor(int descriptor);
   // At most one process and one path each.
   [[nodiscard]] absl::Status WatchProcess(Descriptor pidfd);
   [[nodiscard]] absl::Status WatchPath(const std::string& path, int network_namespace);

@@ -2,6 +2,7 @@
 //
 //   run     makes namespaces and a tap, runs a command in them
 //   attach  makes a tap in a namespace that is there
+//   ports   gives orders to one that runs
 //
 // Exit status 2 for wrong options, 1 for a set-up that failed, each with one
 // sentence on stderr; nothing is left behind.
@@ -12,6 +13,7 @@
 #include "tools/penstock/attach.h"
 #include "tools/penstock/lifetime.h"
 #include "tools/penstock/options.h"
+#include "tools/penstock/ports_client.h"
 #include "tools/penstock/run.h"
 #include "tools/penstock/service.h"
 
@@ -31,6 +33,12 @@ int Main(std::vector<std::string> arguments) {
   }
   if (const auto* help = std::get_if<HelpText>(&*options)) {
     std::fputs(help->text.c_str(), stdout);
+    return 0;
+  }
+  if (const auto* ports = std::get_if<PortsOptions>(&*options)) {
+    const absl::StatusOr<std::string> shown = GiveOrder(*ports);
+    if (!shown.ok()) return ReportFailure(shown.status());
+    std::fputs(shown->c_str(), stdout);
     return 0;
   }
   const SignalMask mask;

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -12,6 +11,8 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "tools/penstock/command_line.h"
+#include "tools/penstock/control_socket.h"
 
 namespace penstock::tool {
 namespace {
@@ -23,8 +24,10 @@ constexpr const char* kMainFooter = R"(Examples:
   penstock run -- curl https://example.org/          a command in a network of its own
   penstock run --host-loopback -- curl http://10.0.2.2:8080/
                                                      and the host's loopback by 10.0.2.2
+  penstock run -p 8080:80 -- ./server                its port 80 on the host's 127.0.0.1:8080
   penstock attach --netns /run/netns/blue            for a namespace that is there
-`penstock run --help` and `penstock attach --help` say more.)";
+  penstock ports add --control PATH 8080:80          more ports, while it runs
+`penstock run --help`, `penstock attach --help` and `penstock ports --help` say more.)";
 
 constexpr const char* kRunFooter =
     R"(Inside, the command has tap0 with 10.0.2.15/24 and fd00::15/64, its default routes
@@ -39,6 +42,8 @@ Examples:
   penstock run -- curl https://example.org/
   penstock run --host-loopback -- curl http://10.0.2.2:8080/   a server on 127.0.0.1
   penstock run --host-loopback -- curl 'http://[fd00::2]:8080/'  the same by IPv6
+  penstock run -p 8080:80 -- ./server           its port 80, on the host's 127.0.0.1:8080
+  penstock run -p 0:80 -p '*:53:53/udp' -- ./server            a free port; every address
   penstock run --stats --no-ipv6 -- make test                  who talked to whom
   penstock run --impair delay=20ms,drop=1% -- ./client         over a bad link)";
 
@@ -51,6 +56,7 @@ Examples:
   penstock attach --netns /run/netns/blue
   penstock attach --pid 1234 --ready-fd 3 3>ready   "1" comes when the network is there
   penstock attach --pid 1234 --tap eth0 --mtu 65520
+  penstock attach --pid 1234 --publish 8080:80 --control /tmp/blue
   penstock attach --netns PATH --no-configure       only the tap; configure it yourself)";
 
 // The stack's own bounds, under the names of the options.
@@ -71,26 +77,11 @@ struct CommonTexts {
   FamilyTexts ipv6;
   std::string relay_threads = "auto";
   std::string impair;
+  std::vector<std::string> publish;
+  std::string client_identity;
   bool no_offload = false;
   double dial_timeout_seconds = 0;
   double keepalive_idle_seconds = 0;
-};
-
-template <typename... Parts>
-absl::Status Wrong(const Parts&... parts) {
-  return absl::InvalidArgumentError(absl::StrCat(parts...));
-}
-
-// CLI11 2.1 makes the usage line up by itself, and knows no "--".
-class Formatter final : public CLI::Formatter {
- public:
-  explicit Formatter(std::string usage) : usage_(std::move(usage)) { column_width(34); }
-  std::string make_usage(const CLI::App*, std::string) const override {
-    return "Usage: " + usage_ + "\n";
-  }
-
- private:
-  const std::string usage_;
 };
 
 void AddFamily(CLI::App& app, const std::string& name, const std::string& digit, FamilyTexts& texts,
@@ -108,12 +99,28 @@ void AddFamily(CLI::App& app, const std::string& name, const std::string& digit,
       ->group(group);
 }
 
+void AddPublish(CLI::App& app, CommonOptions& common, CommonTexts& texts) {
+  constexpr const char* kGroup = "Published ports";
+  app.add_option("-p,--publish", texts.publish,
+                 "Lead host ports to the sandbox's; again for more. 8080:80,\n"
+                 "0.0.0.0:8080:80, 53:53/udp, 0:80 (a free one, which is told),\n"
+                 "8000-8010:9000-9010; `penstock ports add --help` has the rest")
+      ->allow_extra_args(false)
+      ->option_text("SPEC")
+      ->group(kGroup);
+  AddClientIdentity(app, texts.client_identity);
+  app.add_option("--control", common.control,
+                 "A socket made here that takes orders of `penstock ports`")
+      ->type_name("PATH")
+      ->group(kGroup);
+}
+
 void AddStatistics(CLI::App& app, CommonOptions& common) {
   app.add_flag("--stats", common.stats, "At the end, flows and counters to stderr")
       ->group("Statistics");
   app.add_option("--stats-file", common.stats_file,
                  "The same to a file, at the end and on SIGUSR1:\n"
-                 "lines \"NAME VALUE\" and \"flow ...\"")
+                 "lines \"NAME VALUE\", \"flow ...\" and \"port ...\"")
       ->type_name("PATH")
       ->group("Statistics");
 }
@@ -157,6 +164,7 @@ void AddCommon(CLI::App& app, CommonOptions& common, CommonTexts& texts) {
       ->type_name("SPEC");
   AddFamily(app, "IPv4", "4", texts.ipv4, "10.0.2.15/24, 10.0.2.2, 10.0.2.3");
   AddFamily(app, "IPv6", "6", texts.ipv6, "fd00::15/64, fd00::2, fd00::3");
+  AddPublish(app, common, texts);
   AddStatistics(app, common);
   AddLimits(app, config, texts);
 }
@@ -207,18 +215,36 @@ absl::Status SetSeconds(const CLI::App& app, const std::string& option, double s
   return absl::OkStatus();
 }
 
-// The file is replaced by a new one beside it, so its folder must be there.
-absl::Status CheckStatsFile(const std::string& file) {
+// The file is made beside its name and moved there, so its folder must be writable.
+absl::Status CheckFolderOf(const std::string& option, const std::string& file) {
   const size_t slash = file.rfind('/');
   const std::string folder =
       slash == std::string::npos ? "." : file.substr(0, std::max<size_t>(slash, 1));
   if (file.empty() || access(folder.c_str(), W_OK | X_OK) == 0) return absl::OkStatus();
-  return Wrong("--stats-file is \"", file, "\": its folder is not there or not writable");
+  return Wrong(option, " is \"", file, "\": its folder is not there or not writable");
+}
+
+absl::Status SetPublish(const CLI::App& app, const CommonTexts& texts, CommonOptions& common) {
+  const absl::StatusOr<ClientIdentity> identity = IdentityOf(texts.client_identity);
+  if (!identity.ok()) return identity.status();
+  if (!texts.client_identity.empty() && texts.publish.empty()) {
+    return Wrong("--client-identity is for --publish, and there is none");
+  }
+  for (const std::string& text : texts.publish) {
+    absl::StatusOr<PortSpec> spec = ParsePortSpec(text);
+    if (!spec.ok()) return Wrong("--publish: ", spec.status().message());
+    spec->identity = *identity;
+    common.publish.push_back(*std::move(spec));
+  }
+  if (app.count("--control") == 0) return absl::OkStatus();
+  if (absl::Status s = CheckControlPath(common.control); !s.ok()) return s;
+  return CheckFolderOf("--control", common.control);
 }
 
 absl::Status SetCommon(const CLI::App& app, const CommonTexts& texts, CommonOptions& common) {
   Config& config = common.config;
-  if (absl::Status s = CheckStatsFile(common.stats_file); !s.ok()) return s;
+  if (absl::Status s = CheckFolderOf("--stats-file", common.stats_file); !s.ok()) return s;
+  if (absl::Status s = SetPublish(app, texts, common); !s.ok()) return s;
   if (absl::Status s = SetFamily("4", texts.ipv4, config.ipv4); !s.ok()) return s;
   if (absl::Status s = SetFamily("6", texts.ipv6, config.ipv6); !s.ok()) return s;
   common.offload = !texts.no_offload;
@@ -308,15 +334,44 @@ absl::Status CheckAttach(const AttachOptions& options) {
 
 absl::Status CheckCommandWord(const std::vector<std::string>& arguments) {
   if (arguments.empty()) {
-    return Wrong("say what to do: penstock run or penstock attach (`penstock --help` explains)");
+    return Wrong("say what to do: penstock run, attach or ports (`penstock --help` explains)");
   }
-  for (const char* known : {"run", "attach", "-h", "--help"}) {
+  for (const char* known : {"run", "attach", "ports", "-h", "--help"}) {
     if (arguments[0] == known) return absl::OkStatus();
   }
-  return Wrong("\"", arguments[0], "\" is no command of penstock: start with run or attach");
+  return Wrong("\"", arguments[0], "\" is no command of penstock: start with run, attach or ports");
 }
 
 }  // namespace
+
+absl::StatusOr<std::optional<HelpText>> Parse(CLI::App& app, std::vector<std::string> arguments) {
+  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
+  try {
+    app.parse(arguments);
+  } catch (const CLI::CallForHelp&) {
+    const auto chosen = app.get_subcommands();
+    return HelpText{chosen.empty() ? app.help() : chosen.front()->help()};
+  } catch (const CLI::ParseError& error) {
+    return Wrong(error.what(), " (`penstock --help` shows what there is)");
+  }
+  return std::nullopt;
+}
+
+void AddClientIdentity(CLI::App& app, std::string& text) {
+  app.add_option("--client-identity", text,
+                 "Whom the sandbox sees as the client: gateway (default),\n"
+                 "preserve-source (the client), proxy-protocol (the gateway,\n"
+                 "and a PROXY protocol v2 header with the client)")
+      ->type_name("IDENTITY")
+      ->group("Published ports");
+}
+
+absl::StatusOr<ClientIdentity> IdentityOf(const std::string& text) {
+  if (text.empty()) return ClientIdentity::kGateway;
+  if (const std::optional<ClientIdentity> identity = ClientIdentityNamed(text)) return *identity;
+  return Wrong("--client-identity is \"", text,
+               "\": it must be gateway, preserve-source or proxy-protocol");
+}
 
 int RelayThreadsFor(unsigned cores) {
   return cores <= 2 ? 0 : static_cast<int>(std::clamp(cores / 4, 1U, 4U));
@@ -330,12 +385,16 @@ absl::StatusOr<Options> ParseOptions(std::vector<std::string> arguments) {
   if (has_command) run.command.assign(dashes + 1, arguments.end());
   arguments.erase(dashes, arguments.end());
   if (absl::Status s = CheckCommandWord(arguments); !s.ok()) return s;
+  if (arguments[0] == "ports") {
+    if (has_command) return Wrong("ports takes no command: leave the -- out");
+    return ParsePorts(std::move(arguments));
+  }
 
   CommonOptions common;
   CommonTexts texts;
   AttachOptions attach;
   CLI::App app(kDescription, "penstock");
-  app.formatter(std::make_shared<Formatter>("penstock run|attach [OPTIONS]"));
+  app.formatter(std::make_shared<Formatter>("penstock run|attach|ports [OPTIONS]"));
   app.footer(kMainFooter);
 
   CLI::App& run_app = AddRun(app, run);
@@ -343,15 +402,11 @@ absl::StatusOr<Options> ParseOptions(std::vector<std::string> arguments) {
   AddCommon(run_app, common, texts);
   AddCommon(attach_app, common, texts);
 
-  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
-  try {
-    app.parse(arguments);
-  } catch (const CLI::CallForHelp&) {
-    const auto chosen = app.get_subcommands();
-    return Options(HelpText{chosen.empty() ? app.help() : chosen.front()->help()});
-  } catch (const CLI::ParseError& error) {
-    return Wrong(error.what(), " (`penstock --help` shows what there is)");
-  }
+  // Read by ParsePorts; here for the list in the help.
+  app.add_subcommand("ports", "Publish ports of a penstock that runs, remove and list them");
+  absl::StatusOr<std::optional<HelpText>> help = Parse(app, std::move(arguments));
+  if (!help.ok()) return help.status();
+  if (*help) return Options(**std::move(help));
 
   const bool is_run = run_app.parsed();
   if (absl::Status s = SetCommon(is_run ? run_app : attach_app, texts, common); !s.ok()) return s;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "publisher/port_spec.h"
 #include "stack/config.h"
 #include "stack/link/impair.h"
 
@@ -18,6 +19,8 @@ namespace penstock::tool {
 
 struct CommonOptions {
   Config config;
+  std::vector<PortSpec> publish;
+  std::string control;  // where orders are taken; empty: nowhere
   bool offload = true;
   std::optional<ImpairOptions> impair;
   bool stats = false;
@@ -41,13 +44,24 @@ struct AttachOptions {
   bool no_configure = false;
 };
 
+// Orders to a penstock that runs.
+struct PortsOptions {
+  enum class Order { kAdd, kRemove, kList };
+  Order order = Order::kList;
+  std::string control;
+  std::vector<std::string> specs;  // each was parsed: as specs (add) or selectors (remove)
+  ClientIdentity identity = ClientIdentity::kGateway;  // add
+  bool reset = false;                                  // remove: flows, too
+  bool json = false;                                   // list
+};
+
 struct HelpText {
   std::string text;
 };
 
-using Options = std::variant<RunOptions, AttachOptions, HelpText>;
+using Options = std::variant<RunOptions, AttachOptions, PortsOptions, HelpText>;
 
-// InvalidArgument with one sentence if something is wrong.
+// InvalidArgument with one sentence if something is wrong (and, for a spec, the place).
 [[nodiscard]] absl::StatusOr<Options> ParseOptions(std::vector<std::string> arguments);
 
 // What "--relay-threads auto" means on a machine with `cores`.

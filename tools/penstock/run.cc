@@ -5,12 +5,14 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <optional>
 #include <utility>
 
 #include "tools/penstock/driver.h"
+#include "tools/penstock/port_service.h"
 #include "tools/penstock/sandbox.h"
 #include "tools/penstock/service.h"
 
@@ -26,16 +28,23 @@ constexpr Duration kDrainQuiet = std::chrono::seconds(1);
 
 class RunSupervisor final : public Supervisor {
  public:
-  RunSupervisor(const CommonOptions& options, Sandbox& sandbox, Lifetime& lifetime)
-      : options_(options), sandbox_(sandbox), lifetime_(lifetime) {}
+  RunSupervisor(const CommonOptions& options, Sandbox& sandbox, Lifetime& lifetime,
+                PortService& ports)
+      : options_(options), sandbox_(sandbox), lifetime_(lifetime), ports_(ports) {}
 
   [[nodiscard]] int exit_status() const { return exit_status_; }
 
-  absl::Status OnStart(Stack&) override { return sandbox_.Go(); }
+  absl::Status OnStart(Stack& stack) override {
+    if (absl::Status published = ports_.Start(stack); !published.ok()) return published;
+    return sandbox_.Go();
+  }
   int descriptor() const override { return lifetime_.descriptor(); }
-  Time deadline() const override { return drain_ ? drain_->next_look : kNever; }
+  Time deadline() const override {
+    return drain_ ? std::min(drain_->next_look, ports_.deadline()) : ports_.deadline();
+  }
 
   bool OnEvent(Time now, Stack& stack) override {
+    ports_.OnEvent(now, stack);
     bool impatient = false;
     while (const std::optional<Signal> signal = lifetime_.NextSignal()) {
       if (signal->number == SIGUSR1) {
@@ -78,6 +87,7 @@ class RunSupervisor final : public Supervisor {
   const CommonOptions& options_;
   Sandbox& sandbox_;
   Lifetime& lifetime_;
+  PortService& ports_;
   std::optional<Drain> drain_;
   int exit_status_ = 0;
 };
@@ -114,7 +124,9 @@ absl::StatusOr<int> Run(RunOptions options, const SignalMask& mask) {
   if (!process.ok()) return process.status();
   if (absl::Status s = lifetime->WatchProcess(*std::move(process)); !s.ok()) return s;
 
-  RunSupervisor supervisor(common, *sandbox, *lifetime);
+  absl::StatusOr<PortService> ports = PortService::Create(common, *lifetime);
+  if (!ports.ok()) return ports.status();
+  RunSupervisor supervisor(common, *sandbox, *lifetime, *ports);
   const absl::Status driven = Drive(common.config, *std::move(link), supervisor);
   if (!driven.ok()) return driven;
   return supervisor.exit_status();

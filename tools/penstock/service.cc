@@ -13,14 +13,11 @@ namespace penstock::tool {
 namespace {
 
 void WriteStatsFile(const CommonOptions& options, const Stack& stack) {
-  const absl::Status written =
-      ReplaceFile(options.stats_file, Lines(stack.Snapshot(), stack.Flows()));
+  const absl::Status written = ReplaceFile(options.stats_file, Lines(StatisticsOf(stack)));
   if (!written.ok()) Say(std::string(written.message()));
 }
 
-void PrintSummary(const Stack& stack) {
-  std::fputs(Summary(stack.Snapshot(), stack.Flows()).c_str(), stderr);
-}
+void PrintSummary(const Stack& stack) { std::fputs(Summary(StatisticsOf(stack)).c_str(), stderr); }
 
 }  // namespace
 

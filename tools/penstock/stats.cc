@@ -11,6 +11,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 #include "tools/penstock/descriptor.h"
+#include "tools/penstock/port_table.h"
+#include "tools/penstock/ports.h"
 
 namespace penstock::tool {
 namespace {
@@ -31,18 +33,9 @@ void ForEachCounter(const CounterSnapshot& counters, Visit visit) {
 
 double Milliseconds(Duration d) { return std::chrono::duration<double, std::milli>(d).count(); }
 
-// "12.3 MiB".
-std::string Bytes(double bytes) {
-  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  size_t unit = 0;
-  for (; bytes >= 1024 && unit + 1 < std::size(kUnits); ++unit) bytes /= 1024;
-  if (unit == 0) return absl::StrFormat("%.0f %s", bytes, kUnits[unit]);
-  return absl::StrFormat("%.1f %s", bytes, kUnits[unit]);
-}
-
 std::string Rate(uint64_t bytes, Duration age) {
   const double seconds = Milliseconds(age) / 1000;
-  return seconds > 0 ? Bytes(static_cast<double>(bytes) / seconds) + "/s" : "-";
+  return seconds > 0 ? BytesText(static_cast<double>(bytes) / seconds) + "/s" : "-";
 }
 
 std::string Token(std::string_view text) {
@@ -52,16 +45,26 @@ std::string Token(std::string_view text) {
 
 }  // namespace
 
-std::string Summary(const CounterSnapshot& counters, const std::vector<FlowInfo>& flows) {
+Statistics StatisticsOf(const Stack& stack) {
+  return {.counters = stack.Snapshot(), .flows = stack.Flows(), .ports = stack.PublishedPorts()};
+}
+
+std::string Summary(const Statistics& statistics) {
+  const CounterSnapshot& counters = statistics.counters;
   std::string text = "penstock: flows (guest -> destination, newest first)\n";
-  if (flows.empty()) text += "  none\n";
-  for (const FlowInfo& flow : flows) {
+  if (statistics.flows.empty()) text += "  none\n";
+  for (const FlowInfo& flow : statistics.flows) {
     absl::StrAppendFormat(
         &text, "  %-24s -> %-24s %-12s %9.1f ms   to host %10s (%s)   to guest %10s (%s)\n",
         flow.guest.ToString(), flow.destination.ToString(),
         flow.end.empty() ? flow.state : flow.end, Milliseconds(flow.age),
-        Bytes(static_cast<double>(flow.bytes_to_host)), Rate(flow.bytes_to_host, flow.age),
-        Bytes(static_cast<double>(flow.bytes_to_guest)), Rate(flow.bytes_to_guest, flow.age));
+        BytesText(static_cast<double>(flow.bytes_to_host)), Rate(flow.bytes_to_host, flow.age),
+        BytesText(static_cast<double>(flow.bytes_to_guest)), Rate(flow.bytes_to_guest, flow.age));
+  }
+  if (!statistics.ports.empty()) {
+    std::vector<PortRow> rows;
+    for (const PublishedPort& port : statistics.ports) rows.push_back(RowOf(port));
+    text += "penstock: published ports\n" + PortTable(rows);
   }
   text += "penstock: counters\n";
   ForEachCounter(counters, [&](const char* name, uint64_t value, const char* help) {
@@ -77,7 +80,8 @@ std::string Summary(const CounterSnapshot& counters, const std::vector<FlowInfo>
   return text;
 }
 
-std::string Lines(const CounterSnapshot& counters, const std::vector<FlowInfo>& flows) {
+std::string Lines(const Statistics& statistics) {
+  const CounterSnapshot& counters = statistics.counters;
   std::string text;
   ForEachCounter(counters, [&](const char* name, uint64_t value, const char*) {
     absl::StrAppend(&text, name, " ", value, "\n");
@@ -86,12 +90,21 @@ std::string Lines(const CounterSnapshot& counters, const std::vector<FlowInfo>& 
     absl::StrAppend(&text, "drop_", std::string(Name(static_cast<DropCause>(i))), " ",
                     counters.drops[i], "\n");
   }
-  for (const FlowInfo& flow : flows) {
+  for (const FlowInfo& flow : statistics.flows) {
     absl::StrAppendFormat(
         &text, "flow guest=%s destination=%s state=%s end=%s to_host=%d to_guest=%d age_ms=%d\n",
         flow.guest.ToString(), flow.destination.ToString(), Token(flow.state), Token(flow.end),
         flow.bytes_to_host, flow.bytes_to_guest,
         std::chrono::duration_cast<std::chrono::milliseconds>(flow.age).count());
+  }
+  for (const PublishedPort& port : statistics.ports) {
+    absl::StrAppendFormat(&text,
+                          "port id=%d bound=%s guest=%s protocol=%s identity=%s exposure=%s "
+                          "live=%d total=%d to_host=%d to_guest=%d\n",
+                          port.id, BoundText(port), port.guest.ToString(),
+                          std::string(Name(port.protocol)), std::string(Name(port.identity)),
+                          std::string(ExposureName(port.exposure)), port.flows_live,
+                          port.flows_total, port.bytes_to_host, port.bytes_to_guest);
   }
   return text;
 }

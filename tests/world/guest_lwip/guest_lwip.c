@@ -284,20 +284,53 @@ static void OnFreed(u8_t argument, void* owner) {
 
 static const struct tcp_ext_arg_callbacks kOwnerCallbacks = {.destroy = OnFreed};
 
+static void Own(struct guest_lwip_connection* connection, struct tcp_pcb* pcb) {
+  connection->pcb = pcb;
+  tcp_arg(pcb, connection);
+  tcp_recv(pcb, OnReceived);
+  tcp_err(pcb, OnError);
+  tcp_ext_arg_set_callbacks(pcb, owner_argument, &kOwnerCallbacks);
+  tcp_ext_arg_set(pcb, owner_argument, connection);
+}
+
+static err_t OnAccept(void* owner, struct tcp_pcb* pcb, err_t error) {
+  struct guest_lwip_listener* listener = owner;
+  if (error != ERR_OK || pcb == NULL) return ERR_OK;
+  struct guest_lwip_connection* connection = listener->accept(listener->context);
+  Own(connection, pcb);
+  connection->source_port = pcb->local_port;
+  connection->peer_port = pcb->remote_port;
+  connection->peer.is_v6 = IP_IS_V6(&pcb->remote_ip) ? 1 : 0;
+  if (connection->peer.is_v6) {
+    memcpy(connection->peer.bytes, ip_2_ip6(&pcb->remote_ip)->addr, 16);
+  } else {
+    memcpy(connection->peer.bytes, &ip_2_ip4(&pcb->remote_ip)->addr, 4);
+  }
+  return OnConnected(connection, pcb, ERR_OK);
+}
+
+int guest_lwip_listen(struct guest_lwip_listener* listener, uint16_t port) {
+  struct tcp_pcb* pcb = tcp_new_ip_type(IPADDR_TYPE_ANY);
+  if (pcb == NULL) return ENOMEM;
+  const err_t error = tcp_bind(pcb, IP_ANY_TYPE, port);
+  struct tcp_pcb* listening = error == ERR_OK ? tcp_listen(pcb) : NULL;
+  if (listening == NULL) {
+    tcp_close(pcb);
+    return error == ERR_OK ? ENOMEM : ErrnoOf(error);
+  }
+  tcp_arg(listening, listener);
+  tcp_accept(listening, OnAccept);
+  return 0;
+}
+
 int guest_lwip_connect(struct guest_lwip_connection* connection,
                        const struct guest_lwip_address* destination, uint16_t port,
                        uint16_t source_port) {
   if (!(destination->is_v6 ? options.use_ipv6 : options.use_ipv4)) return EHOSTUNREACH;
   struct tcp_pcb* pcb = tcp_new_ip_type(destination->is_v6 ? IPADDR_TYPE_V6 : IPADDR_TYPE_V4);
   if (pcb == NULL) return ENOMEM;
-  connection->pcb = pcb;
+  Own(connection, pcb);
   ip_set_option(pcb, SOF_REUSEADDR);
-  tcp_arg(pcb, connection);
-  tcp_recv(pcb, OnReceived);
-  tcp_err(pcb, OnError);
-  tcp_ext_arg_set_callbacks(pcb, owner_argument, &kOwnerCallbacks);
-  tcp_ext_arg_set(pcb, owner_argument, connection);
-
   ip_addr_t to;
   ToLwip(destination, &to);
   err_t error = tcp_bind(pcb, destination->is_v6 ? &address6 : &address4, source_port);

@@ -41,6 +41,8 @@ struct guest_lwip_connection {
   void (*received)(void* context, const uint8_t* bytes, size_t length);
   void* pcb;  // NULL once lwIP has forgotten the connection
   uint16_t source_port;
+  struct guest_lwip_address peer;  // of an accepted connection
+  uint16_t peer_port;
   int error;  // an errno
   uint8_t connected;
   uint8_t peer_finished;  // FIN came
@@ -48,6 +50,14 @@ struct guest_lwip_connection {
   uint8_t fin_queued;     // and lwIP was told
   uint8_t closed_by_us;   // guest_lwip_close was called
   uint8_t in_fin_wait;    // the PCB was freed in FIN_WAIT_2
+};
+
+// A port that is listened on, at all addresses. Both fields are the owner's, which lives
+// as long as the guest.
+struct guest_lwip_listener {
+  void* context;
+  // Where to note the connection that came; its first two fields are set.
+  struct guest_lwip_connection* (*accept)(void* context);
 };
 
 // Once. Frames may leave at once.
@@ -67,6 +77,8 @@ uint64_t guest_lwip_malformed(void);
 int guest_lwip_connect(struct guest_lwip_connection* connection,
                        const struct guest_lwip_address* destination, uint16_t port,
                        uint16_t source_port);
+// 0, or an errno.
+int guest_lwip_listen(struct guest_lwip_listener* listener, uint16_t port);
 // Copies a prefix into the send buffer; returns its length.
 size_t guest_lwip_write(struct guest_lwip_connection* connection, const uint8_t* bytes,
                         size_t length);
