@@ -19,6 +19,7 @@ from topology import STACKS as ALL_STACKS
 
 SUMMARY = "resident memory and round trips beside many idle connections"
 STACKS = ["penstock-r0", "penstock-r1"]
+KNOWN_STACKS = ALL_STACKS
 
 FEW = 10
 MEMORY_TARGET_KIB = 3.0

@@ -11,25 +11,39 @@ a process that ends with its standard input.
 
 Every stack reaches the host's loopback by the gateway address of its guest. uplink
 leads nowhere: pasta copies its address and route into the guest.
+
+A stack that is made with `published` listens on a port of uplink's address as well, and
+carries what comes there to GUEST_PORT of its guest.
 """
 
+import itertools
+import json
 import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 
 READY_TIMEOUT = 15.0
-UPLINK_ADDRESS = "192.0.2.1/24"
+UPLINK_ADDRESS = "192.0.2.1"
 UPLINK_GATEWAY = "192.0.2.254"
+# Where every guest's server listens if its stack publishes it, and the host's ports, one
+# for each stack that is made: below those that the system gives to clients.
+GUEST_PORT = 8000
+HOST_PORTS = itertools.count(8001)
+# Files of the run: over this folder it has a file system of its own (set_up_host), gone
+# with its namespaces.
+SCRATCH = "/dev/shm"
 # 1: no cell starts from what the kernel learned about a peer in an earlier one.
 METRICS_SETTING = "/proc/sys/net/ipv4/tcp_no_metrics_save"
 
 # name -> (program, Debian package that brings it; None: built here)
 PROGRAMS = {
     "ip": "iproute2",
+    "mount": "mount",
     "nsenter": "util-linux",
     "setpriv": "util-linux",
     "unshare": "util-linux",
@@ -65,8 +79,9 @@ def run(*command):
 
 
 def require_programs(stacks, bin_dir):
-    peers = [name for name in ("slirp4netns", "pasta") if name in stacks]
-    for program in ["ip", "nsenter", "setpriv", "unshare", *peers]:
+    peers = [name for name in ("slirp4netns", "pasta")
+             if any(stack.startswith(name) for stack in stacks)]
+    for program in ["ip", "mount", "nsenter", "setpriv", "unshare", *peers]:
         if shutil.which(program) is None:
             raise BenchError(f"{program} is missing: apt-get install {PROGRAMS[program]}"
                              " (or ./tools/dev setup)")
@@ -160,15 +175,27 @@ def use_cubic(table, namespace=()):
 
 
 def set_up_host():
+    run("mount", "-t", "tmpfs", "bench", SCRATCH)
     run("ip", "link", "set", "lo", "up")
     run("ip", "link", "add", "uplink", "type", "veth", "peer", "name", "uplink-far")
-    run("ip", "address", "add", UPLINK_ADDRESS, "dev", "uplink")
+    run("ip", "address", "add", f"{UPLINK_ADDRESS}/24", "dev", "uplink")
     run("ip", "link", "set", "uplink-far", "up")
     run("ip", "link", "set", "uplink", "up")
     run("ip", "route", "add", "default", "via", UPLINK_GATEWAY)
     use_cubic("local")
     with open(METRICS_SETTING, "w", encoding="ascii") as file:
         file.write("1")
+
+
+def listens(port):
+    """Whether somebody listens on a TCP port of the host's namespace."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with open(table, encoding="ascii") as file:
+            for line in file:
+                words = line.split()
+                if words[1].endswith(f":{port:04X}") and words[3] == "0A":
+                    return True
+    return False
 
 
 class Guest:
@@ -193,14 +220,19 @@ class Stack:
     name = ""
     legend = ""
     host_address = ""  # where the guest finds the host's servers
+    publish_address = UPLINK_ADDRESS  # where the host's clients find the guest's
 
-    def __init__(self, mtu, bin_dir):
+    def __init__(self, mtu, bin_dir, published=False):
         self.mtu = mtu
         self.bin_dir = bin_dir
+        self.host_port = next(HOST_PORTS) if published else None
+        self.published = f"{self.publish_address}:{self.host_port}" if published else None
         self.guest = Guest()
         self.process = None
         try:
             self.start()
+            if self.host_port is not None:
+                wait_until(lambda: listens(self.host_port), f"{self.name} publishes a port")
             use_cubic("main", self.guest.command())
         except BaseException:
             self.stop()
@@ -271,6 +303,9 @@ class Veth(Stack):
         use_cubic("main")
         run(*self.guest.command("ip", "address", "add", f"{network}.2/24", "dev", "tap0"))
         run(*self.guest.command("ip", "link", "set", "tap0", "up"))
+        if self.published is not None:
+            self.host_port = None  # nobody listens for the guest
+            self.published = f"{network}.2:{GUEST_PORT}"
 
 
 class Slirp4netns(Stack):
@@ -279,9 +314,29 @@ class Slirp4netns(Stack):
     host_address = "10.0.2.2"
 
     def start(self):
+        api = os.path.join(SCRATCH, f"slirp4netns.{self.guest.pid}")
         self.start_with_ready_fd(
-            ["slirp4netns", "--configure", f"--mtu={self.mtu}", "--ready-fd",
-             str(self.guest.pid), "tap0"], "--ready-fd")
+            ["slirp4netns", "--configure", f"--mtu={self.mtu}", f"--api-socket={api}",
+             "--ready-fd", str(self.guest.pid), "tap0"], "--ready-fd")
+        if self.published is not None:
+            self.ask(api, {"execute": "add_hostfwd", "arguments": {
+                "proto": "tcp", "host_addr": self.publish_address, "host_port": self.host_port,
+                "guest_port": GUEST_PORT}})
+
+    @staticmethod
+    def ask(api, request):
+        """One request, one connection; the answer ends with the connection."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(READY_TIMEOUT)
+            try:
+                connection.connect(api)
+                connection.sendall(json.dumps(request).encode())
+                connection.shutdown(socket.SHUT_WR)
+                answer = b"".join(iter(lambda: connection.recv(4096), b""))
+            except OSError as problem:
+                raise BenchError(f"slirp4netns: {request['execute']}: {problem}") from None
+        if b'"return"' not in answer:
+            raise BenchError(f"slirp4netns: {request['execute']}: {answer.decode()}")
 
 
 class Pasta(Stack):
@@ -291,10 +346,11 @@ class Pasta(Stack):
 
     def start(self):
         namespaces = f"/proc/{self.guest.pid}/ns"
+        ports = "none" if self.published is None else f"{self.host_port}:{GUEST_PORT}"
         self.process = Process(
             ["pasta", "--foreground", "--quiet", "--config-net", "--ipv4-only",
              "--mtu", str(self.mtu), "--ns-ifname", "tap0", "--runas", "0",
-             "--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none",
+             "--tcp-ports", ports, "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none",
              "--userns", f"{namespaces}/user", "--netns", f"{namespaces}/net"])
         wait_until(self.configured, "pasta gives its guest a default route")
 
@@ -304,14 +360,26 @@ class Pasta(Stack):
         return "default" in run(*self.guest.command("ip", "route", "show", "default"))
 
 
+class PastaSplice(Pasta):
+    name = "pasta-splice"
+    legend = "pasta for clients on 127.0.0.1: sockets in both namespaces, no guest's link"
+    publish_address = "127.0.0.1"
+
+    def start(self):
+        super().start()
+        use_cubic("local", self.guest.command())  # its sockets in the guest use lo
+
+
 class Penstock(Stack):
     host_address = "10.0.2.2"
     relay_threads = 0
 
     def start(self):
+        publish = ([] if self.published is None else
+                   ["--publish", f"{self.published}:{GUEST_PORT}/tcp"])
         self.start_with_ready_fd(
             [os.path.join(self.bin_dir, "penstock"), "attach", "--pid", str(self.guest.pid),
-             "--mtu", str(self.mtu), "--host-loopback",
+             "--mtu", str(self.mtu), "--host-loopback", *publish,
              "--relay-threads", str(self.relay_threads), "--ready-fd"], "--ready-fd")
 
 
@@ -329,3 +397,6 @@ class PenstockRelayThread(Penstock):
 
 STACKS = {stack.name: stack
           for stack in (Veth, Slirp4netns, Pasta, PenstockOneThread, PenstockRelayThread)}
+# What there is for published ports.
+PUBLISHING_STACKS = {stack.name: stack for stack in (
+    Veth, Slirp4netns, Pasta, PastaSplice, PenstockOneThread, PenstockRelayThread)}

@@ -1,11 +1,12 @@
-"""Runs traffic_bench at both ends of one stack: a listener on the host's side, the
-connecting end in the guest. See the head of traffic_bench.cc for what each mode does.
+"""Runs traffic_bench at both ends of one stack: a listener on the host's side and the
+connecting end in the guest, or the other way round through a published port. See the
+head of traffic_bench.cc for what each mode does.
 """
 
 import json
 import os
 
-from topology import BenchError, Process
+from topology import GUEST_PORT, BenchError, Process
 
 # How much longer than its window a measurement may take: set-up and the warm-up.
 GRACE = 30.0
@@ -17,11 +18,19 @@ class Ends:
 
     def __init__(self, stack, listen, connect):
         program = os.path.join(stack.bin_dir, "traffic_bench")
-        self.listener = Process([program, *listen])
+        if stack.published is None:
+            self.listener = Process([program, *listen])
+        else:
+            self.listener = Process(stack.guest.command(
+                program, *listen, "--port", str(GUEST_PORT)))
         try:
             port = self.listener.line(GRACE).split()[1]
-            self.connector = Process(stack.guest.command(
-                program, *connect, "--connect", f"{stack.host_address}:{port}"))
+            if stack.published is None:
+                connector = stack.guest.command(
+                    program, *connect, "--connect", f"{stack.host_address}:{port}")
+            else:
+                connector = [program, *connect, "--connect", stack.published]
+            self.connector = Process(connector)
         except BaseException:
             self.listener.stop()
             raise
@@ -36,16 +45,16 @@ class Ends:
         self.listener.stop()
 
 
-def bulk(stack, up, streams, seconds):
+def bulk(stack, to_listener, streams, seconds):
     """Gbit/s that arrived, and CPU seconds of the stack's processes for each GB."""
     watch = ",".join(str(pid) for pid in stack.pids())
     sink = ["sink", "--streams", str(streams), "--seconds", str(seconds)]
     if watch:
         sink += ["--watch", watch]
     source = ["source", "--streams", str(streams)]
-    listen, connect = (sink, source) if up else (source, sink)
+    listen, connect = (sink, source) if to_listener else (source, sink)
     with Ends(stack, listen, connect) as ends:
-        measuring = ends.listener if up else ends.connector
+        measuring = ends.listener if to_listener else ends.connector
         result = json.loads(measuring.line(seconds + GRACE))
     if result["streams_ended"]:
         raise BenchError(f"{result['streams_ended']} of {streams} streams ended early")
@@ -72,7 +81,7 @@ def close_rounds(stack, parallel, seconds):
 
 
 class Talk(Ends):
-    """Connections from the guest to an echo server that stay open as long as this."""
+    """Connections to an echo server that stay open as long as this."""
 
     def __init__(self, stack):
         super().__init__(stack, ["echo"], ["talk"])

@@ -8,8 +8,8 @@
 //   traffic_bench talk   --connect A:P
 //   traffic_bench crr    --connect A:P --parallel N --seconds S
 //
-// Without --connect it listens on a port chosen by the system and prints
-// "port N". Every result is one line of JSON on standard output.
+// Without --connect it listens, on a port chosen by the system or on that of --port, and
+// prints "port N". Every result is one line of JSON on standard output.
 //
 // `sink` counts what arrives: bytes that its recv() returned between the end of the
 // warm-up and the end of the window; whatever the sender, the stack or a kernel
@@ -73,6 +73,7 @@ constexpr Seconds kRoundTimeout{3.0};
 struct Options {
   std::string mode;
   std::optional<sockaddr_in> connect_to;
+  uint16_t port = 0;  // to listen on; 0: the system's choice
   size_t streams = 1;
   size_t parallel = 1;
   Seconds warmup{0.5};
@@ -121,6 +122,8 @@ Options ParseOptions(int argc, char** argv) {
     const std::string value = argv[++i];
     if (name == "--connect") {
       options.connect_to = ParseEndpoint(value);
+    } else if (name == "--port") {
+      options.port = static_cast<uint16_t>(std::stoul(value));
     } else if (name == "--streams") {
       options.streams = std::stoul(value);
     } else if (name == "--parallel") {
@@ -146,11 +149,16 @@ void SetNoDelay(int socket) {
 }
 
 // Listens on any address and tells the port on standard output.
-int Listen(int flags) {
+int Listen(uint16_t port, int flags) {
   const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
   if (listener < 0) FailErrno("socket");
+  const int on = 1;  // the port of an earlier listener may have connections in TIME_WAIT
+  if (setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0) {
+    FailErrno("SO_REUSEADDR");
+  }
   sockaddr_in address{};
   address.sin_family = AF_INET;
+  address.sin_port = htons(port);
   socklen_t length = sizeof address;
   auto* generic = reinterpret_cast<sockaddr*>(&address);
   if (bind(listener, generic, length) != 0) FailErrno("bind");
@@ -198,7 +206,7 @@ void FinishConnect(int socket) {
 std::vector<int> OpenStreams(const Options& options) {
   std::vector<int> sockets;
   if (!options.connect_to) {
-    const int listener = Listen(0);
+    const int listener = Listen(options.port, 0);
     while (sockets.size() < options.streams) {
       if (!WaitFor(listener, POLLIN)) Fail("accept: a stream did not come in 20 s");
       sockets.push_back(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
@@ -324,7 +332,7 @@ void Reply(int socket, bool close_after_reply) {
 void RunEcho(const Options& options) {
   const int epoll = epoll_create1(EPOLL_CLOEXEC);
   if (epoll < 0) FailErrno("epoll_create1");
-  const int listener = Listen(SOCK_NONBLOCK);
+  const int listener = Listen(options.port, SOCK_NONBLOCK);
   epoll_event event{.events = EPOLLIN, .data = {.fd = listener}};
   if (epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event) != 0) FailErrno("epoll_ctl");
   std::array<epoll_event, 256> events;

@@ -131,8 +131,8 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
   udp_ports_ =
       std::make_unique<UdpPorts>(config_, capabilities_, addresses_, batch_, counters_, relays_,
                                  [this](const IpAddress& guest) { flows_->Solicit(guest); });
-  OpenPublisher();
   reassembly_.emplace(flows_->buffers(), counters_);
+  OpenPublisher();
   for (size_t i = 0; i < kReceiveFrames; ++i) {
     GuestBuffer* buffer = flows_->buffers().Take(kFrameBytesMax);
     if (buffer == nullptr) {

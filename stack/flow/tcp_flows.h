@@ -41,8 +41,9 @@ namespace penstock {
 
 class TcpFlows final : private SegmentSink {
  public:
-  // `link` may learn the guest's MAC later. `slot_bytes`: of the receive slots that
-  // the caller takes from buffers(), which no flow holds. All references outlive this.
+  // `link` may learn the guest's MAC later. `slot_bytes`: of the receive slots and the
+  // fragments for which the caller takes from buffers(), beside what flows hold. All
+  // references outlive this.
   TcpFlows(const Config& config, const LinkCapabilities& capabilities, const LinkAddresses& link,
            FrameBatch& batch, Counters& counters, std::vector<Relay*> relays, uint64_t slot_bytes);
   ~TcpFlows();

@@ -56,16 +56,20 @@ Drop CheckRouting(std::span<const uint8_t> routing) {
   return header->U8<3>() != 0 ? Drop(DropCause::kIpv6ExtensionHeader) : Drop();
 }
 
+// Offset in bytes, two reserved bits, more to come.
+FragmentPosition PositionOf(const Header<8>& fragment_header) {
+  const uint16_t field = fragment_header.U16<2>();
+  return {.offset = static_cast<uint16_t>(field & 0xfff8), .more = (field & 1) != 0};
+}
+
 // Of a packet there is at most one.
 void TakeFragmentHeader(const Header<8>& header, ExtensionWalk& walk) {
   if (walk.fragment_header) walk.drop = DropCause::kIpv6ExtensionHeader;
   walk.fragment_header = true;
   walk.header_bytes += kIpv6FragmentHeaderBytes;
   walk.protocol = header.U8<0>();
-  walk.identification = header.U32<4>();
-  const FragmentPosition position{.offset = static_cast<uint16_t>(header.U16<2>() & 0xfff8),
-                                  .more = (header.U16<2>() & 1) != 0};
-  if (position.offset != 0 || position.more) walk.fragment = position;
+  const FragmentPosition position = PositionOf(header);
+  walk.fragment = position.offset != 0 || position.more;
 }
 
 bool IsExtension(uint8_t protocol) {
@@ -97,13 +101,8 @@ IpResult ParseIpv4(std::span<uint8_t> bytes, Packet& packet) {
   packet.destination = header->Ipv4<16>();
   packet.ip = bytes.first(total_bytes);
   packet.transport = packet.ip.subspan(header_bytes);
-  IpResult result{.protocol = header->U8<9>()};
-  if (const uint16_t field = header->U16<6>(); (field & 0x3fff) != 0) {  // more, or an offset
-    result.fragment = {.offset = static_cast<uint16_t>((field & 0x1fff) * 8),
-                       .more = (field & 0x2000) != 0};
-    result.identification = header->U16<4>();
-  }
-  return result;
+  const bool fragment = (header->U16<6>() & 0x3fff) != 0;  // more to come, or an offset
+  return {std::nullopt, header->U8<9>(), fragment};
 }
 
 IpResult ParseIpv6(std::span<uint8_t> bytes, Packet& packet) {
@@ -123,7 +122,31 @@ IpResult ParseIpv6(std::span<uint8_t> bytes, Packet& packet) {
   packet.source = header->Ipv6<8>();
   packet.destination = header->Ipv6<24>();
   packet.transport = packet.ip.subspan(kIpv6HeaderBytes + walk.header_bytes);
-  return {std::nullopt, walk.protocol, walk.fragment, walk.identification};
+  return {std::nullopt, walk.protocol, walk.fragment};
+}
+
+Fragment ReadFragment(const Packet& packet, uint8_t protocol) {
+  const size_t header_bytes = packet.ip.size() - packet.transport.size();
+  Fragment fragment{.source = packet.source,
+                    .destination = packet.destination,
+                    .source_mac = packet.source_mac,
+                    .protocol = protocol,
+                    .payload = packet.transport};
+  if (packet.source.is_v4()) {
+    const auto header = Header<kIpv4HeaderBytes>::At(packet.ip);
+    const uint16_t field = header->U16<6>();
+    fragment.identification = header->U16<4>();
+    fragment.position = {.offset = static_cast<uint16_t>((field & 0x1fff) * 8),
+                         .more = (field & 0x2000) != 0};
+    fragment.headers = packet.ip.first(header_bytes);
+  } else {
+    const size_t before = header_bytes - kIpv6FragmentHeaderBytes;
+    const auto header = Header<kIpv6FragmentHeaderBytes>::At(packet.ip, before);
+    fragment.identification = header->U32<4>();
+    fragment.position = PositionOf(*header);
+    fragment.headers = packet.ip.first(before);
+  }
+  return fragment;
 }
 
 ExtensionWalk WalkExtensions(uint8_t next_header, std::span<const uint8_t> bytes) {

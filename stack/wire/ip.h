@@ -17,10 +17,8 @@ namespace penstock {
 
 struct IpResult {
   std::optional<DropCause> drop = std::nullopt;
-  uint8_t protocol = 0;  // IANA number of the transport header
-  // Set: `transport` is not that, but a part of a datagram with this identification.
-  std::optional<FragmentPosition> fragment = std::nullopt;
-  uint32_t identification = 0;
+  uint8_t protocol = 0;   // IANA number of the transport header
+  bool fragment = false;  // `transport` is not that, but a part of a datagram: ReadFragment
 };
 
 // Sets source, destination, hop_limit, fragmented, ip and transport of `packet` from
@@ -28,18 +26,20 @@ struct IpResult {
 [[nodiscard]] IpResult ParseIpv4(std::span<uint8_t> bytes, Packet& packet);
 [[nodiscard]] IpResult ParseIpv6(std::span<uint8_t> bytes, Packet& packet);
 
+// What a packet is for which the functions above said `fragment`.
+[[nodiscard]] Fragment ReadFragment(const Packet& packet, uint8_t protocol);
+
 // More extension headers than any packet needs, few enough to walk for each.
 inline constexpr int kExtensionHeaderCountMax = 8;
 
 struct ExtensionWalk {
   std::optional<DropCause> drop = std::nullopt;
   uint8_t protocol = 0;          // what follows the last extension header
-  size_t header_bytes = 0;       // of all extension headers
   bool fragment_header = false;  // there was one
-  // Set: it makes the packet a part of a datagram, and was the last to be looked at. (A
-  // fragment header with neither an offset nor more to come is like any other.)
-  std::optional<FragmentPosition> fragment = std::nullopt;
-  uint32_t identification = 0;
+  // It was the last to be looked at: it makes the packet a part of a datagram. (With
+  // neither an offset nor more to come it is like any other.)
+  bool fragment = false;
+  size_t header_bytes = 0;  // of all extension headers
 };
 
 // `bytes` is what follows the IPv6 header, whose next-header field is `next_header`.

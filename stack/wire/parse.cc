@@ -108,10 +108,9 @@ Drop ParseFragment(const IpResult& ip, const FrameToHost& frame, const LinkLayer
   if (frame.offload.checksum == ChecksumState::kPartial || frame.offload.gso != Gso::kNone) {
     return DropCause::kOffloadMismatch;
   }
-  size_t header_bytes = packet.ip.size() - packet.transport.size();
+  const Fragment fragment = ReadFragment(packet, ip.protocol);
   if (packet.source.is_v6()) {
-    header_bytes -= kIpv6FragmentHeaderBytes;
-    if (header_bytes - kIpv6HeaderBytes > kExtensionBytesBeforeFragmentMax) {
+    if (fragment.headers.size() - kIpv6HeaderBytes > kExtensionBytesBeforeFragmentMax) {
       return DropCause::kIpv6TooManyExtensions;
     }
     // What may stand only before it, or once.
@@ -119,14 +118,7 @@ Drop ParseFragment(const IpResult& ip, const FrameToHost& frame, const LinkLayer
       return DropCause::kIpv6ExtensionHeader;
     }
   }
-  result = Fragment{.source = packet.source,
-                    .destination = packet.destination,
-                    .source_mac = packet.source_mac,
-                    .identification = ip.identification,
-                    .position = *ip.fragment,
-                    .protocol = ip.protocol,
-                    .headers = packet.ip.first(header_bytes),
-                    .payload = packet.transport};
+  result = fragment;
   return std::nullopt;
 }
 

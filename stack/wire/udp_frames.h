@@ -36,8 +36,9 @@ struct UdpToGuest {
   Endpoint source;                   // whom the guest thinks it hears
   Endpoint destination;              // the guest; of the same family
   std::span<const uint8_t> payload;  // may be empty; must live until the frames were sent
-  // Another one for each datagram between the two addresses: the guest puts fragments
-  // together by it. IPv4 has room for the lower 16 bits.
+  // Another one for each datagram between the two addresses, of whatever protocol (IPv6
+  // does not tell them apart): the guest puts fragments together by it. IPv4 has room for
+  // the lower 16 bits.
   uint32_t identification = 0;
   uint8_t hop_limit = 64;
   uint8_t traffic_class = 0;

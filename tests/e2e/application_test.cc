@@ -1,8 +1,11 @@
 // Ordinary programs in the sandbox: HTTPS by curl against a server with a long chain
-// of certificates, and the demo that a newcomer runs first.
+// of certificates, servers behind published ports (nginx, iperf3, ncat) with ordinary
+// clients on the host (curl, wrk, iperf3, ncat), and the demo that a newcomer runs first.
 
+#include <poll.h>
 #include <unistd.h>
 
+#include <iostream>
 #include <string>
 
 #include "tests/support/sandbox.h"
@@ -77,6 +80,126 @@ TEST_P(Application, HttpsWithALongCertificateChain) {
               folder / "root.pem", "--output", folder / "got", "https://" + address + ":4433/page"},
              {.network_namespace = sandbox_.guest().descriptor()});
   EXPECT_TRUE(ReadFile(folder / "got") == page) << "the page differs";
+}
+
+// ---------------------------------------------------------------- published ports
+
+// A server in the guest, reached by a port of the host's loopback under its own number.
+class PublishedApplication : public ::testing::TestWithParam<SandboxCase> {
+ protected:
+  [[nodiscard]] static Family family() { return GetParam().family; }
+  // "127.0.0.1"; "[::1]".
+  [[nodiscard]] static std::string Loopback() {
+    return family() == Family::kIpv4 ? "127.0.0.1" : "[::1]";
+  }
+  [[nodiscard]] static std::string BareLoopback() {
+    return family() == Family::kIpv4 ? "127.0.0.1" : "::1";
+  }
+  [[nodiscard]] static std::string DigitOption() { return family() == Family::kIpv4 ? "-4" : "-6"; }
+
+  [[nodiscard]] Process InGuest(const std::vector<std::string>& command) {
+    return Process(command, {.network_namespace = sandbox_.guest().descriptor(),
+                             .output = output_.writing_end.get()});
+  }
+  // Until a server of the guest's listens there: looked at from within the guest.
+  void WaitForServer(uint16_t port) {
+    const Time limit = Clock::now() + std::chrono::seconds(20);
+    for (;;) {
+      TcpSocket probe = sandbox_.GuestSocket(family());
+      if (probe.TryConnect(Sandbox::GuestAddress(family(), port)) == 0) return;
+      if (Clock::now() > limit) throw std::runtime_error("the server does not listen");
+    }
+  }
+
+  // Serves `folder_` on port 8080.
+  [[nodiscard]] Process StartNginx() {
+    WriteFile(folder_ / "nginx.conf",
+              "daemon off;\nmaster_process off;\npid " + (folder_ / "pid") +
+                  ";\nerror_log stderr warn;\nevents { worker_connections 1024; }\n"
+                  "http { access_log off; keepalive_requests 1000000;\n"
+                  "  client_body_temp_path " + (folder_ / "body") + ";\n"
+                  "  proxy_temp_path " + (folder_ / "proxy") + ";\n"
+                  "  fastcgi_temp_path " + (folder_ / "fastcgi") + ";\n"
+                  "  uwsgi_temp_path " + (folder_ / "uwsgi") + ";\n"
+                  "  scgi_temp_path " + (folder_ / "scgi") + ";\n"
+                  "  server { listen 8080; listen [::]:8080; root " + (folder_ / "") + "; } }\n");
+    Process server = InGuest({"nginx", "-p", folder_ / "", "-c", folder_ / "nginx.conf"});
+    WaitForServer(8080);
+    return server;
+  }
+
+  World world_;
+  TemporaryFolder folder_;
+  Pipe output_;  // what servers say
+  Sandbox sandbox_{{.via = GetParam().via,
+                    .penstock_options = {"--publish", "127.0.0.1:8080-8084:8080-8084",
+                                         "--publish", "[::1]:8080-8084:8080-8084"}}};
+};
+
+INSTANTIATE_TEST_SUITE_P(E2e, PublishedApplication, ::testing::ValuesIn(PenstockCases()), CaseName);
+
+TEST_P(PublishedApplication, CurlFetchesFromNginx) {
+  std::string page(5 << 20, '\0');
+  FillPattern(1, 0, {reinterpret_cast<uint8_t*>(page.data()), page.size()});
+  WriteFile(folder_ / "page", page);
+  const Process server = StartNginx();
+  RunOrThrow({"curl", "--disable", "--silent", "--show-error", "--fail", "--max-time", "60",
+              "--noproxy", "*", "--output", folder_ / "got",
+              "http://" + Loopback() + ":8080/page"});
+  EXPECT_TRUE(ReadFile(folder_ / "got") == page) << "the page differs";
+}
+
+// Ten seconds of requests on 64 connections: none fails.
+TEST_P(PublishedApplication, WrkLoadsNginxAndNoRequestFails) {
+  WriteFile(folder_ / "page", std::string(1000, 'x'));
+  const Process server = StartNginx();
+  const std::string report = RunOrThrow({"wrk", "--threads", "1", "--connections", "64",
+                                         "--duration", "10s", "http://" + Loopback() +
+                                         ":8080/page"});
+  std::cout << report;
+  EXPECT_EQ(report.find("Socket errors"), std::string::npos);
+  EXPECT_EQ(report.find("Non-2xx"), std::string::npos);
+  EXPECT_NE(report.find("requests in 1"), std::string::npos) << "not ten seconds of requests";
+}
+
+TEST_P(PublishedApplication, Iperf3RunsBothWays) {
+  const Process server = InGuest({"iperf3", "--server", "--port", "8081"});
+  WaitForServer(8081);
+  for (const char* direction : {"--forceflush", "--reverse"}) {
+    const std::string report =
+        RunOrThrow({"iperf3", "--client", BareLoopback(), DigitOption(), "--port", "8081",
+                    "--bytes", "200M", direction});
+    EXPECT_NE(report.find("iperf Done"), std::string::npos) << report;
+  }
+}
+
+// ncat with --send-only ends after its input; the server's copy is the whole of it. And
+// the other way round: the server sends and ends.
+TEST_P(PublishedApplication, NcatCopiesBothWays) {
+  std::string text(3 << 20, '\0');
+  FillPattern(7, 0, {reinterpret_cast<uint8_t*>(text.data()), text.size()});
+  WriteFile(folder_ / "text", text);
+  const auto shell = [](const std::string& line) {
+    return std::vector<std::string>{"sh", "-c", line};
+  };
+  const std::string listen = "ncat " + DigitOption() + " --listen --no-shutdown ";
+  Process taker = InGuest(shell(listen + "--recv-only 8082 > " + (folder_ / "taken")));
+  Process giver = InGuest(shell(listen + "--send-only 8083 < " + (folder_ / "text")));
+  const std::string connect = "ncat " + DigitOption() + " " + BareLoopback() + " ";
+  // The first connection is the one that counts: no probe; try until somebody listens.
+  const auto until_served = [&](const std::string& line) {
+    for (int i = 0; i < 200; ++i) {
+      if (RunCommand(shell(line)).status == 0) return true;
+      poll(nullptr, 0, 50);
+    }
+    return false;
+  };
+  ASSERT_TRUE(until_served(connect + "--send-only 8082 < " + (folder_ / "text")));
+  EXPECT_EQ(taker.Wait(std::chrono::seconds(20)), 0);
+  EXPECT_TRUE(ReadFile(folder_ / "taken") == text) << "the guest's copy differs";
+  ASSERT_TRUE(until_served(connect + "--recv-only 8083 > " + (folder_ / "given")));
+  EXPECT_EQ(giver.Wait(std::chrono::seconds(20)), 0);
+  EXPECT_TRUE(ReadFile(folder_ / "given") == text) << "the host's copy differs";
 }
 
 // The demo, with a small file: it compares every copy itself.

@@ -89,10 +89,12 @@ class Backpressure : public ::testing::TestWithParam<SandboxCase> {
 
   World world_;
   Sandbox sandbox_{{.via = GetParam().via,
+                    .opener = GetParam().opener,
                     .penstock_options = {"--buffer-limit", std::to_string(kBufferLimit)}}};
 };
 
-INSTANTIATE_TEST_SUITE_P(E2e, Backpressure, ::testing::ValuesIn(PenstockCases()), CaseName);
+INSTANTIATE_TEST_SUITE_P(E2e, Backpressure, ::testing::ValuesIn(BothOpeners(PenstockCases())),
+                         CaseName);
 
 TEST_P(Backpressure, GuestStopsReading) { ReaderStops(true); }
 TEST_P(Backpressure, HostStopsReading) { ReaderStops(false); }

@@ -21,7 +21,7 @@ constexpr auto kQuiet = std::chrono::milliseconds(200);
 
 class Close : public SandboxTest {};
 
-INSTANTIATE_TEST_SUITE_P(E2e, Close, ::testing::ValuesIn(EveryCase()), CaseName);
+INSTANTIATE_TEST_SUITE_P(E2e, Close, ::testing::ValuesIn(BothOpeners(EveryCase())), CaseName);
 
 // `first` ends its direction; whatever the other one sends after that arrives.
 void HalfClose(TcpSocket& first, TcpSocket& second) {

@@ -37,7 +37,7 @@ class Pause : public SandboxTest {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(E2e, Pause, ::testing::ValuesIn(PenstockCases()), CaseName);
+INSTANTIATE_TEST_SUITE_P(E2e, Pause, ::testing::ValuesIn(BothOpeners(PenstockCases())), CaseName);
 
 TEST_P(Pause, PenstockStops) {
   TransferWithHooks(

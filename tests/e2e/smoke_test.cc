@@ -20,7 +20,8 @@ namespace {
 
 class SandboxSmoke : public SandboxTest {};
 
-INSTANTIATE_TEST_SUITE_P(E2e, SandboxSmoke, ::testing::ValuesIn(PenstockCases()), CaseName);
+INSTANTIATE_TEST_SUITE_P(E2e, SandboxSmoke, ::testing::ValuesIn(BothOpeners(PenstockCases())),
+                         CaseName);
 
 TEST_P(SandboxSmoke, TransfersHalfClosesAndResets) {
   constexpr int kConnections = 16;

@@ -115,6 +115,10 @@ TEST(FrameTextTest, UnknownKindsAreNamedAndShown) {
                 IpPacket({.source = kGuest4, .destination = kPeer4, .fragment_field = 0x2000 | 185},
                          {.protocol = 17, .bytes = Bytes(24)}))),
             "10.0.2.15 > 192.0.2.80 protocol 17 fragment 1480+24, more");
+  EXPECT_EQ(
+      Describe(EthernetFrame(FragmentPacket({.source = kGuest6, .destination = kPeer6},
+                                            {.offset = 1448, .data = Bytes(24), .protocol = 6}))),
+      "fd00::15 > 2001:db8::80 protocol 6 fragment 1448+24");
   EXPECT_EQ(Describe(Bytes{}), "ethernet cut short, 0 bytes");
 }
 

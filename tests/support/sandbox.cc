@@ -310,6 +310,9 @@ Sandbox::Sandbox(SandboxOptions options) : options_(std::move(options)) {
   } else {
     StartPenstock();
   }
+  if (options_.opener == Opener::kHost) {
+    listener_ = std::make_unique<TcpListener>(GuestListener(kPublishedPort));
+  }
 }
 
 Sandbox::~Sandbox() {
@@ -349,6 +352,12 @@ void Sandbox::StartPenstock() {
                                       folder_ / "stats",
                                       "--relay-threads",
                                       RelayThreads(options_.via)};
+  if (options_.opener == Opener::kHost) {
+    const std::string port = std::to_string(kPublishedPort);
+    for (const char* address : {"127.0.0.1", "[::1]"}) {
+      command.insert(command.end(), {"--publish", address + (":" + port + ":") + port});
+    }
+  }
   for (const std::string& word : options_.penstock_options) command.push_back(word);
   penstock_ = Process(command, {.kept = {ready.writing_end.get()}});
   ready.writing_end.Close();
@@ -368,7 +377,22 @@ TcpSocket Sandbox::GuestSocket(Family family) const {
   return TcpSocket(family);
 }
 
+TcpListener Sandbox::GuestListener(uint16_t port) const {
+  InNamespace inside(guest_.descriptor());
+  return TcpListener(port);
+}
+
+Endpoint Sandbox::Published(Family family, uint16_t port) const {
+  if (options_.via == Via::kPlain) return GuestAddress(family, port);
+  return Choose(family, "127.0.0.1", "::1", port);
+}
+
 Sandbox::Connection Sandbox::Connect(Family family) const {
+  if (listener_ != nullptr) {
+    TcpSocket host(family);
+    host.Connect(Published(family, kPublishedPort));
+    return {.guest = listener_->Accept(), .host = std::move(host)};
+  }
   TcpListener listener;
   TcpSocket guest = GuestSocket(family);
   guest.Connect(Gateway(family, listener.port()));
@@ -403,6 +427,20 @@ uint64_t Sandbox::ProcessStatus(const std::string& name) const {
     if (line.starts_with(name + ":")) return std::stoull(line.substr(name.size() + 1));
   }
   throw std::runtime_error("/proc/PID/status has no " + name);
+}
+
+size_t Sandbox::OpenDescriptors() const {
+  const std::filesystem::directory_iterator open("/proc/" + std::to_string(penstock_.pid()) +
+                                                 "/fd");
+  return static_cast<size_t>(std::distance(begin(open), end(open)));
+}
+
+void Sandbox::EndPenstock() {
+  penstock_.Signal(SIGTERM);
+  if (const int status = penstock_.Wait(kEndLimit); status != 0) {
+    throw std::runtime_error("penstock's exit status is " + std::to_string(status));
+  }
+  penstock_ = Process();
 }
 
 uint64_t Sandbox::VoluntarySwitches() const {
@@ -449,7 +487,16 @@ std::string Name(Via via) {
 std::string Name(Family family) { return family == Family::kIpv4 ? "ipv4" : "ipv6"; }
 
 std::string CaseName(const ::testing::TestParamInfo<SandboxCase>& info) {
-  return Name(info.param.via) + "_" + Name(info.param.family);
+  return Name(info.param.via) + "_" + Name(info.param.family) +
+         (info.param.opener == Opener::kHost ? "_published" : "");
+}
+
+std::vector<SandboxCase> BothOpeners(std::vector<SandboxCase> cases) {
+  const size_t count = cases.size();
+  for (size_t i = 0; i < count; ++i) {
+    cases.push_back({cases[i].via, cases[i].family, Opener::kHost});
+  }
+  return cases;
 }
 
 std::vector<SandboxCase> EveryCase() {

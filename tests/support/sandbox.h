@@ -22,6 +22,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -116,6 +117,10 @@ enum class Via {
   kTwoRelayThreads,  // penstock --relay-threads 2
 };
 
+// Who opens the connections of a scenario. The host's client comes by a port that
+// penstock publishes, or straight to the guest's address through the plain pair.
+enum class Opener { kGuest, kHost };
+
 class Stats {
  public:
   explicit Stats(const std::string& file_content);
@@ -130,6 +135,7 @@ class Stats {
 
 struct SandboxOptions {
   Via via = Via::kRelayThread;
+  Opener opener = Opener::kGuest;
   std::vector<std::string> penstock_options{};
 };
 
@@ -148,28 +154,42 @@ class Sandbox {
   [[nodiscard]] const Namespace& guest() const { return guest_; }
   [[nodiscard]] TcpSocket GuestSocket(Family family) const;
 
-  // Guest's and host's end of a new connection through the gateway address.
+  // Where a client on the host reaches `port` of the guest: penstock publishes it under
+  // its own number on loopback (SandboxOptions::publish, or kPublishedPort).
+  [[nodiscard]] Endpoint Published(Family family, uint16_t port) const;
+
+  // Guest's and host's end of a new connection: through the gateway address, or opened by
+  // the host through kPublishedPort.
   struct Connection {
     TcpSocket guest;
     TcpSocket host;
   };
   [[nodiscard]] Connection Connect(Family family) const;
+  // A listener in the guest; port 0: any.
+  [[nodiscard]] TcpListener GuestListener(uint16_t port) const;
 
   // Only for a sandbox that runs through penstock.
   [[nodiscard]] const Process& penstock() const { return penstock_; }
   [[nodiscard]] Stats ReadStats() const;
   // A line of /proc/PID/status of penstock, such as "VmRSS": its number.
   [[nodiscard]] uint64_t ProcessStatus(const std::string& name) const;
+  [[nodiscard]] size_t OpenDescriptors() const;
+  // By SIGTERM; a status other than 0 throws.
+  void EndPenstock();
   // Times that any thread of penstock went to sleep of its own will.
   [[nodiscard]] uint64_t VoluntarySwitches() const;
   // Frames that the guest has sent on its link.
   [[nodiscard]] uint64_t FramesFromGuest() const;
+
+  static constexpr uint16_t kPublishedPort = 7780;
 
  private:
   void StartPlain();
   void StartPenstock();
 
   SandboxOptions options_;
+  // In the guest, of the scenarios that the host opens.
+  std::unique_ptr<TcpListener> listener_;
   TemporaryFolder folder_;
   Namespace guest_;
   Process penstock_;
@@ -179,12 +199,15 @@ class Sandbox {
 struct SandboxCase {
   Via via;
   Family family;
+  Opener opener = Opener::kGuest;
 };
 [[nodiscard]] std::string Name(Via via);
 [[nodiscard]] std::string Name(Family family);
 std::string CaseName(const ::testing::TestParamInfo<SandboxCase>& info);
 std::vector<SandboxCase> EveryCase();
 std::vector<SandboxCase> PenstockCases();
+// The same again with connections that the host opens: one table for both.
+std::vector<SandboxCase> BothOpeners(std::vector<SandboxCase> cases);
 
 class SandboxTest : public ::testing::TestWithParam<SandboxCase> {
  protected:
@@ -192,7 +215,7 @@ class SandboxTest : public ::testing::TestWithParam<SandboxCase> {
   [[nodiscard]] static bool via_penstock() { return GetParam().via != Via::kPlain; }
 
   World world_;
-  Sandbox sandbox_{{.via = GetParam().via}};
+  Sandbox sandbox_{{.via = GetParam().via, .opener = GetParam().opener}};
 };
 
 [[nodiscard]] inline double Seconds(Duration duration) {

@@ -180,7 +180,9 @@ void FlowAudit::AuditSums(const Sums& sums) {
           "more of the host's bytes are held than allowed");
   uint64_t slots = 0;
   for (const GuestBuffer* slot : inside_.slots_) slots += slot->capacity;
-  Require(flows_.buffers_.bytes_out() >= slots + sums.held_to_host,
+  const Reassembly& reassembly = *inside_.reassembly_;
+  Require(reassembly.set_count() <= Reassembly::kSetsMax, "more fragments wait than allowed");
+  Require(flows_.buffers_.bytes_out() >= slots + reassembly.bytes_held() + sums.held_to_host,
           "buffers of the guest's bytes were given back more than once");
   size_t handed_over = 0;
   relay_.inbound_.ForEach([&](const Inbound&) { ++handed_over; });
@@ -215,9 +217,10 @@ void FlowAudit::AuditFrames() {
   const CounterSnapshot counters = inside_.counters_.Snapshot();
   uint64_t dropped = 0;
   for (const uint64_t count : counters.drops) dropped += count;
-  Require(counters.frames_to_host == counters.frames_consumed + dropped,
+  Require(counters.frames_to_host == counters.frames_consumed + dropped + counters.fragments_held,
           absl::StrCat(counters.frames_to_host, " frames came, ", counters.frames_consumed,
-                       " were consumed and ", dropped, " dropped by a named cause"));
+                       " were consumed, ", dropped, " dropped by a named cause and ",
+                       counters.fragments_held, " are fragments that wait"));
 }
 
 // ---------------------------------------------------------------- asleep
@@ -233,6 +236,7 @@ std::string FlowAudit::Asleep() {
             "a listener pauses, and nobody lets it go on");
   }
   Require(flows_.ready_.empty(), "a flow is ready, and the stack sleeps");
+  Require(inside_.reassembly_->NextDeadline() > inside_.now_, "fragments wait beyond their time");
   if (!flows_.batch_.link_full()) {
     Require(flows_.batch_.empty(), "frames wait although the link takes them");
     Require(flows_.acknowledged_.empty(), "acknowledged blocks are not given back");
@@ -308,7 +312,9 @@ std::string FlowAudit::NothingLeft() {
   Require(inside_.udp_ports_->datagrams_.bytes_out() == 0, "the stack's datagrams are left");
   uint64_t slots = 0;
   for (const GuestBuffer* slot : inside_.slots_) slots += slot->capacity;
-  Require(flows_.buffers_.bytes_out() == slots, "buffers of the guest's bytes are left");
+  // Fragments may still wait for what will not come.
+  Require(flows_.buffers_.bytes_out() == slots + inside_.reassembly_->bytes_held(),
+          "buffers of the guest's bytes are left");
   Require(flows_.ticking_.empty() && flows_.next_tick_ == kNever, "lwIP's tick goes on");
   return wrong_;
 }

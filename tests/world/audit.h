@@ -5,7 +5,7 @@
 //   - every block of the host's is in one place, and the credits say so;
 //   - the sums that limits are held against are the sums;
 //   - every flow has a PCB, a dial or a relay task, and a deadline that will end it;
-//   - every frame was consumed or dropped by a named cause.
+//   - every frame was consumed or dropped by a named cause, or is a fragment that waits.
 //
 // And when both sides sleep: nothing waits anywhere for somebody who was not told.
 #ifndef PENSTOCK_TESTS_WORLD_AUDIT_H_

@@ -245,6 +245,11 @@ std::string BodyText(const Packet& packet) {
   return Addresses(packet) + Format("protocol %u, ", unsigned{packet.protocol}) + Hex(packet.body);
 }
 
+std::string FragmentText(const Packet& packet, uint32_t offset, bool more) {
+  return Addresses(packet) + Format("protocol %u fragment %u+%zu%s", unsigned{packet.protocol},
+                                    offset, packet.claimed, more ? ", more" : "");
+}
+
 std::string Ipv4Text(View ip, int quote_depth, const Offload& offload) {
   const auto header = Header<kIpv4HeaderBytes>::At(ip);
   if (!header) return CutShort("ipv4", ip);
@@ -264,8 +269,7 @@ std::string Ipv4Text(View ip, int quote_depth, const Offload& offload) {
   const uint32_t offset = (header->U16<6>() & 0x1fffu) * 8;
   const bool more = (header->U16<6>() & 0x2000) != 0;
   if (offset == 0 && !more) return BodyText(packet);
-  return Addresses(packet) + Format("protocol %u fragment %u+%zu%s", unsigned{packet.protocol},
-                                    offset, packet.claimed, more ? ", more" : "");
+  return FragmentText(packet, offset, more);
 }
 
 std::string Ipv6Text(View ip, int quote_depth, const Offload& offload) {
@@ -273,6 +277,15 @@ std::string Ipv6Text(View ip, int quote_depth, const Offload& offload) {
   if (!header) return CutShort("ipv6", ip);
   const size_t claimed = header->U16<4>();
   const View rest = ip.subspan(kIpv6HeaderBytes);
+  if (const auto fragment = Header<8>::At(rest);
+      fragment && header->U8<6>() == kIpv6FragmentHeader && claimed >= 8) {
+    const uint16_t field = fragment->U16<2>();
+    return FragmentText({.source = header->Ipv6<8>(),
+                         .destination = header->Ipv6<24>(),
+                         .protocol = fragment->U8<0>(),
+                         .claimed = claimed - 8},
+                        field & 0xfff8u, (field & 1) != 0);
+  }
   return BodyText({.source = header->Ipv6<8>(),
                    .destination = header->Ipv6<24>(),
                    .protocol = header->U8<6>(),

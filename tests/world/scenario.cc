@@ -198,6 +198,8 @@ Scenario DrawScenario(uint64_t seed) {
   const int64_t count = dice.PerMille(500) ? dice.From(1, 3) : dice.From(1, 12);
   for (int64_t i = 0; i < count; ++i) scenario.flows.push_back(DrawFlow(dice));
   // Last, so that a seed's other numbers are what they were before there were these.
+  if (dice.PerMille(200)) scenario.fragment = dice.From(1, 1000);
+  if (scenario.strays > 0 && dice.PerMille(500)) scenario.stray_fragments = dice.From(1, 1000);
   if (dice.PerMille(400)) DrawUdp(dice, scenario);
   return scenario;
 }

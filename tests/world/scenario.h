@@ -48,6 +48,8 @@ namespace penstock::world {
   X(unpublish_reset, 0, 1, "1: with their connections")                                       \
   X(strays, 0, 1000, "segments that no sane TCP would send, into live flows and without one") \
   X(stray_gap_us, 1000, 10000000, "between two of them")                                      \
+  X(stray_fragments, 0, 1000, "per mille of them: IP fragments, hostile or of nothing")       \
+  X(fragment, 0, 1000, "per mille: a segment of the guest's comes in IP fragments")           \
   X(cut_at_ms, 0, 100000000, "the stack is destroyed in the middle; 0: never")                \
   X(udp_ports, 0, 4, "published UDP ports")                                                   \
   X(udp_peers, 1, 100, "clients of each of them")                                             \

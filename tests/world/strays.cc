@@ -1,6 +1,9 @@
 #include "tests/world/strays.h"
 
 #include <algorithm>
+#include <utility>
+
+#include "tests/support/packet_builder.h"
 
 namespace penstock::world {
 namespace {
@@ -8,13 +11,17 @@ namespace {
 // Beyond any window, before or behind.
 constexpr int64_t kFar = int64_t{1} << 24;
 constexpr int64_t kFarthest = int64_t{1} << 30;
+// Above those that a guest's own fragments have (world_link.cc).
+constexpr uint64_t kFragmentsOfStrays = 0x8000;
 
 }  // namespace
 
-Strays::Strays(const Config& config, const MacAddress& guest_mac, uint64_t seed)
+Strays::Strays(const Config& config, const MacAddress& guest_mac, uint64_t seed, int64_t fragments)
     : config_(config),
       macs_{.source = guest_mac, .destination = config.gateway_mac},
-      dice_(seed ^ 0x737472617973) {}
+      fragments_(fragments),
+      dice_(seed ^ 0x737472617973),
+      fragment_dice_(seed ^ 0x667261676d656e74) {}
 
 void Strays::Observe(std::span<const uint8_t> frame) {
   std::optional<GuestSegment> segment = DecodeFrame(frame, {});
@@ -93,7 +100,53 @@ std::vector<uint8_t> Strays::Garbage() {
   return frame;
 }
 
+// Few identifications and few places, so that they meet.
+std::vector<uint8_t> Strays::Fragment() {
+  Dice& dice = fragment_dice_;
+  const bool v6 = config_.ipv6.enabled && dice.From(0, 1) == 1;
+  IpSpec ip{.source = v6 ? config_.ipv6.guest : config_.ipv4.guest,
+            .destination = v6 ? *IpAddress::Parse("2001:db8::99") : IpAddress::V4(192, 0, 2, 99)};
+  if (dice.PerMille(50)) ip.source = ip.destination;
+  if (v6 && dice.PerMille(100)) ip.extensions = {{60, {0}}};
+  FragmentSpec fragment{
+      .offset = static_cast<uint32_t>(dice.Below(6)) * 16,
+      .more = dice.PerMille(700),
+      .data = Bytes(dice.Below(3) * 16, static_cast<uint8_t>(dice.From(0, 1))),
+      .protocol = dice.OneOf<uint8_t>({6, 17, 200, 44}),
+      .identification = static_cast<uint32_t>(kFragmentsOfStrays + dice.Below(8))};
+  if (dice.PerMille(50)) fragment.offset = 65'528 - static_cast<uint32_t>(dice.Below(8)) * 8;
+  if (dice.PerMille(50)) fragment.data.resize(dice.Below(1200));
+  return EthernetFrame(FragmentPacket(ip, fragment),
+                       {.destination = macs_.destination, .source = macs_.source});
+}
+
+void Strays::QueueFragments() {
+  Dice& dice = fragment_dice_;
+  Bytes frame;
+  if (live_.empty() || dice.PerMille(500)) {
+    const bool v6 = config_.ipv6.enabled && dice.From(0, 1) == 1;
+    const IpSpec ip{.source = v6 ? config_.ipv6.guest : config_.ipv4.guest,
+                    .destination = v6 ? config_.ipv6.gateway : config_.ipv4.gateway};
+    frame = EthernetFrame(
+        IpPacket(ip, EchoRequest(v6 ? Family::kIpv6 : Family::kIpv4, Bytes(dice.Below(9'000)))),
+        {.destination = macs_.destination, .source = macs_.source});
+  } else {
+    frame = EncodeFrame(macs_, IntoLiveFlow()).bytes;
+  }
+  const auto identification = static_cast<uint32_t>(kFragmentsOfStrays + 0x100 + dice.Below(8));
+  for (Bytes& fragment : CutFrame(frame, dice.From(3, 150) * 8, identification)) {
+    if (!dice.PerMille(50)) queued_.push_back(std::move(fragment));
+  }
+}
+
 std::vector<uint8_t> Strays::Next() {
+  if (fragment_dice_.PerMille(fragments_)) {
+    if (queued_.empty() && fragment_dice_.PerMille(300)) QueueFragments();
+    if (queued_.empty()) return Fragment();
+    std::vector<uint8_t> fragment = std::move(queued_.front());
+    queued_.pop_front();
+    return fragment;
+  }
   const uint64_t kind = dice_.Below(10);
   if (kind == 0) return Garbage();
   if (kind <= 3 || live_.empty()) return EncodeFrame(macs_, OfNoFlow()).bytes;

@@ -57,6 +57,15 @@ UdpTalk::UdpTalk(const Scenario& scenario, Timeline& timeline, SteppedStack& sta
   }
 }
 
+// The stack may outlive the talk.
+UdpTalk::~UdpTalk() {
+  for (const Port& port : ports_) {
+    if (port.socket == nullptr) continue;
+    port.socket->error = nullptr;
+    port.socket->sent = nullptr;
+  }
+}
+
 void UdpTalk::Fail(const std::string& what) const { throw Violation("UDP: " + what); }
 
 // Every second port is IPv6; ports of one family lead to one port of the guest.

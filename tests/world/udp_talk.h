@@ -43,6 +43,9 @@ class UdpTalk final {
  public:
   // All of it outlives the talk. Publishes, and puts what the clients do on the timeline.
   UdpTalk(const Scenario& scenario, Timeline& timeline, SteppedStack& stack, UdpTalkEnds ends);
+  ~UdpTalk();
+  UdpTalk(const UdpTalk&) = delete;
+  UdpTalk& operator=(const UdpTalk&) = delete;
 
   // A frame reached the guest. True: it was UDP, whole or not.
   bool OnFrame(std::span<const uint8_t> frame);

@@ -79,7 +79,8 @@ World::World(const Scenario& scenario, Trace* trace, PcapngWriter* capture)
   };
   guest_ = std::make_unique<GuestTcp>(std::move(options));
   if (scenario_.strays > 0) {
-    strays_ = std::make_unique<Strays>(config, GuestTcpOptions{}.mac, scenario_.seed);
+    strays_ = std::make_unique<Strays>(config, GuestTcpOptions{}.mac, scenario_.seed,
+                                       scenario_.stray_fragments);
   }
   for (size_t i = 0; i < scenario_.flows.size(); ++i) {
     flows_.push_back(std::make_unique<WorldFlow>(scenario_, i, timeline_, *guest_, stack_->host(),

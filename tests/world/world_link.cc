@@ -13,12 +13,23 @@ namespace penstock::world {
 namespace {
 
 constexpr size_t kIpBytesMax = 65'535;
+// Of the guest's own fragments; what strays use lies above.
+constexpr uint64_t kCutIdentifications = 0x7fff;
 
 MacPair MacsOf(std::span<const uint8_t> frame) {
   MacPair macs;
   std::copy_n(frame.begin(), 6, macs.destination.begin());
   std::copy_n(frame.begin() + 6, 6, macs.source.begin());
   return macs;
+}
+
+// TCP right behind an IP header of the smallest size.
+bool IsTcp(std::span<const uint8_t> frame) {
+  constexpr uint8_t kTcp = 6;
+  if (frame.size() < kTransport6At) return false;
+  const bool v4 = frame[12] == 0x08 && frame[13] == 0x00 && frame[kIpAt] == 0x45;
+  const bool v6 = frame[12] == 0x86 && frame[13] == 0xdd;
+  return (v4 && frame[kIpAt + 9] == kTcp) || (v6 && frame[kIpAt + 6] == kTcp);
 }
 
 LinkCapabilities CapabilitiesOf(const Scenario& scenario) {
@@ -119,11 +130,15 @@ bool Join(WireFrame& frame, std::span<const uint8_t> next) {
 class WorldLink::GuestEnd final : public Link {
  public:
   GuestEnd(WorldLink& outer, const Scenario& scenario)
-      : outer_(outer), scenario_(scenario), dice_(scenario.seed ^ 0x6c696e6b) {}
+      : outer_(outer),
+        scenario_(scenario),
+        dice_(scenario.seed ^ 0x6c696e6b),
+        cut_dice_(scenario.seed ^ 0x637574) {}
 
   void PushToHost(std::span<const uint8_t> frame) {
     const bool join = scenario_.offload != 0 && !to_host_.empty() && dice_.PerMille(700);
     if (join && Join(to_host_.back(), frame)) return;
+    if (cut_dice_.PerMille(scenario_.fragment) && IsTcp(frame)) return PushFragments(frame);
     to_host_.push_back({.bytes = {frame.begin(), frame.end()}, .offload = {}});
   }
   void TakeAgain() { refused_ = false; }
@@ -162,6 +177,17 @@ class WorldLink::GuestEnd final : public Link {
   [[nodiscard]] uint64_t segments_lost() const { return segments_lost_; }
 
  private:
+  // Two to six of them, in any order; of IPv6 the first one has the TCP header.
+  void PushFragments(std::span<const uint8_t> frame) {
+    const size_t bytes = std::max<size_t>(frame.size() / cut_dice_.From(2, 6) / 8 * 8, 24);
+    const auto identification = static_cast<uint32_t>(1 + cut_count_++ % kCutIdentifications);
+    std::vector<Bytes> fragments = CutFrame({frame.begin(), frame.end()}, bytes, identification);
+    if (cut_dice_.PerMille(300)) std::ranges::reverse(fragments);
+    for (Bytes& fragment : fragments) {
+      to_host_.push_back({.bytes = std::move(fragment), .offload = {}});
+    }
+  }
+
   // A router between here and the guest's application: what does not fit is dropped, and
   // its sender told.
   bool TooBigForPath(const std::vector<uint8_t>& wire) {
@@ -202,6 +228,8 @@ class WorldLink::GuestEnd final : public Link {
   WorldLink& outer_;
   const Scenario& scenario_;
   Dice dice_;
+  Dice cut_dice_;  // its own: other numbers do not change what it throws
+  uint64_t cut_count_ = 0;
   Time now_ = kBegin;
   std::deque<WireFrame> to_host_;
   bool refused_ = false;

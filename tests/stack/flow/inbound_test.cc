@@ -347,6 +347,81 @@ TEST_P(InboundTest, RemovedPortRefusesAndKeepsOrCutsItsFlows) {
   EXPECT_EQ(counters().inbound_cut, 1u);
 }
 
+// A guest that is slow to answer: the burst waits in the kernel's backlog, and nobody is
+// refused.
+TEST_P(InboundTest, BurstWaitsWhileTheGuestOwesAnswers) {
+  Config config;
+  config.half_open_per_destination_max = 2;
+  Begin(config);
+  constexpr size_t kClients = 5;
+  std::vector<HostSocket> clients;
+  for (size_t i = 0; i < kClients; ++i) clients.push_back(HostSocket::ConnectTo(port_.bound));
+  std::vector<GuestFlow*> flows;
+  for (size_t i = 0; i < 2; ++i) {
+    flows.push_back(&guest().Arrived());
+    flows.back()->Expect(kTcpSyn);
+  }
+  EXPECT_TRUE(guest().StaysQuiet());
+  EXPECT_EQ(counters().inbound_opened, 2u);
+  for (size_t i = 0; i < kClients; ++i) {
+    flows[i]->Answer();
+    if (flows.size() == kClients) continue;
+    flows.push_back(&guest().Arrived());
+    flows.back()->Expect(kTcpSyn);
+  }
+  for (HostSocket& client : clients) EXPECT_FALSE(client.WasReset());
+  EXPECT_EQ(counters().flows_established, kClients);
+}
+
+// One port of a range is taken: the error names it, and the others are free again.
+TEST_P(InboundTest, RangeIsPublishedAsAWholeOrNotAtAll) {
+  Begin();
+  const HostListener taken(GetParam());
+  const uint16_t first = taken.port() - 1;
+  const auto publish = [&](uint16_t from, uint16_t to) {
+    return guest().stack().Publish({.place = {.address = Loopback()},
+                                    .host = {from, to},
+                                    .guest = {100, static_cast<uint16_t>(100 + to - from)}});
+  };
+  const auto refused = publish(first, taken.port());
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kAlreadyExists);
+  const Endpoint conflict{Loopback(), taken.port()};
+  EXPECT_NE(std::string(refused.status().message()).find(conflict.ToString()), std::string::npos)
+      << refused.status().message();
+  EXPECT_EQ(guest().stack().PublishedPorts().size(), 1u);
+  EXPECT_TRUE(publish(first, first).ok());
+}
+
+TEST_P(InboundTest, WrongPlacesAreNamed) {
+  Begin();
+  const PortRange port{kGuestPort, kGuestPort};
+  const IpAddress nobodys = v4() ? IpAddress::V4(192, 0, 2, 1) : *IpAddress::Parse("2001:db8::1");
+  EXPECT_EQ(guest().stack().Publish({.place = {.address = nobodys}, .guest = port}).status().code(),
+            absl::StatusCode::kNotFound);
+  const BindPlace nowhere{.kind = BindPlace::Kind::kInterface, .interface = "no-such"};
+  const auto status = guest().stack().Publish({.place = nowhere, .guest = port}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_NE(std::string(status.message()).find("no-such"), std::string::npos) << status.message();
+}
+
+// Everywhere: one socket of each family, with one port that the system chose.
+TEST_P(InboundTest, EverywhereIsBothFamiliesAndOnePort) {
+  Begin();
+  const auto rows = guest().stack().Publish(
+      {.place = {.kind = BindPlace::Kind::kEverywhere}, .guest = {kGuestPort, kGuestPort}});
+  ASSERT_TRUE(rows.ok()) << rows.status().message();
+  ASSERT_EQ(rows->size(), 2u);
+  EXPECT_EQ((*rows)[0].bound.port, (*rows)[1].bound.port);
+  EXPECT_EQ((*rows)[0].exposure, Exposure::kEverywhere);
+  HostSocket client = HostSocket::ConnectTo({Loopback(), (*rows)[0].bound.port});
+  GuestFlow& flow = guest().Arrived();
+  EXPECT_EQ(flow.guest().address.family, GetParam());
+  flow.Expect(kTcpSyn);
+  flow.Answer();
+  Connection connection{.flow = flow, .host = std::move(client)};
+  ExpectAlive(connection);
+}
+
 // The address is free when Unpublish returns.
 TEST_P(InboundTest, PortComesBackAtTheSameAddress) {
   Begin();

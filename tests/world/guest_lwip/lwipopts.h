@@ -24,7 +24,7 @@
 #define LWIP_RAW 0
 #define LWIP_DHCP 0
 #define LWIP_IPV6_DHCP6 0
-// A stack sends no fragments; a guest that drops them shows one that does.
+// A stack sends no TCP in fragments; a guest that drops them shows one that does.
 #define IP_FRAG 0
 #define IP_REASSEMBLY 0
 #define LWIP_IPV6_FRAG 0
