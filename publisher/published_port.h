@@ -35,13 +35,14 @@ struct PublishedPort {
 struct IngressRequest {
   PortProtocol protocol = PortProtocol::kTcp;
   Endpoint client;
-  Endpoint host;  // the address that the client came to (UDP: the bound one)
+  Endpoint host;  // the address that the client came to
   uint16_t guest_port = 0;
 };
 
 // Called once for each connection, or each UDP peer that is new. False: a TCP client is
-// reset, a UDP datagram dropped; both are counted. Called on relay threads, several at
-// once; must not block.
+// reset, a UDP datagram dropped (its sender is new again with the next one); both are
+// counted. Called on relay threads (TCP) and the poll thread (UDP), several at once; must
+// not block.
 using IngressHook = std::function<bool(const IngressRequest&)>;
 
 }  // namespace penstock

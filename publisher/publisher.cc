@@ -73,6 +73,16 @@ absl::Status BindFailure(const PortSpec& spec, const Endpoint& address, int erro
   }
 }
 
+void ReadGauge(const PortGauge& gauge, PublishedPort& row) {
+  // What ended was accepted before: read in this order, the difference is never less than
+  // nothing.
+  const uint64_t ended = gauge.ended.load(std::memory_order_acquire);
+  row.flows_total = gauge.accepted.load(std::memory_order_acquire);
+  row.flows_live = row.flows_total - ended;
+  row.bytes_to_guest = gauge.bytes_to_guest.load(std::memory_order_relaxed);
+  row.bytes_to_host = gauge.bytes_to_host.load(std::memory_order_relaxed);
+}
+
 bool IsExcluded(const PortSpec& spec, uint16_t port) {
   return std::ranges::any_of(spec.excluded, [port](const PortRange& range) {
     return range.first <= port && port <= range.last;
@@ -113,9 +123,12 @@ absl::StatusOr<std::vector<PublishedPort>> Publisher::Add(const PortSpec& spec) 
   if (absl::Status status = BindAll(spec, bound); !status.ok()) return status;
   std::vector<PublishedPort> rows;
   for (Bound& socket : bound) {
-    Port port = Begin(spec, socket);
-    rows.push_back(port.row);
-    ports_.emplace(port.row.id, std::move(port));
+    absl::Status status = Begin(spec, socket, rows);
+    if (status.ok()) continue;
+    std::vector<uint32_t> begun;
+    for (const PublishedPort& row : rows) begun.push_back(row.id);
+    (void)Remove(begun);
+    return status;
   }
   return rows;
 }
@@ -174,11 +187,11 @@ absl::StatusOr<Publisher::Bound> Publisher::Bind(const PortSpec& spec,
   return BindFailure(spec, address, opened.error);
 }
 
-Publisher::Port Publisher::Begin(const PortSpec& spec, Bound& bound) {
+absl::Status Publisher::Begin(const PortSpec& spec, Bound& bound,
+                              std::vector<PublishedPort>& rows) {
   const bool v4 = bound.address.address.is_v4();
   const IpAddress guest =
       (v4 && options_.guest4) || !options_.guest6 ? *options_.guest4 : *options_.guest6;
-  const size_t place = next_relay_++ % relays_.size();
   Port port{.row = {.id = next_id_++,
                     .protocol = spec.protocol,
                     .bound = bound.address,
@@ -186,22 +199,47 @@ Publisher::Port Publisher::Begin(const PortSpec& spec, Bound& bound) {
                     .guest = {guest, bound.guest_port},
                     .identity = spec.identity,
                     .exposure = ExposureOf(spec.place)},
-            .gauge = std::make_shared<PortGauge>()};
-  port.gauge->guest_port = bound.guest_port;
-  port.gauge->family = guest.family;
+            .place = next_relay_++ % relays_.size()};
+  const int descriptor = std::exchange(bound.descriptor, -1);
+  if (spec.protocol == PortProtocol::kTcp) {
+    BeginListener(port, descriptor);
+  } else if (!BeginDatagrams(port, descriptor)) {
+    return BindFailure(spec, bound.address, EMFILE);
+  }
+  rows.push_back(port.row);
+  ports_.emplace(port.row.id, std::move(port));
+  return absl::OkStatus();
+}
+
+void Publisher::BeginListener(Port& port, int descriptor) {
+  const RelayPlace& place = relays_[port.place];
+  port.gauge = std::make_shared<PortGauge>();
+  port.gauge->guest_port = port.row.guest.port;
+  port.gauge->family = port.row.guest.address.family;
   port.gauge->dialing_max = options_.dialing_max;
-  port.gauge->relay_index = static_cast<uint8_t>(place);
-  relays_[place].run([&] {
-    Relay& relay = *relays_[place].relay;
-    port.task = options_.make_listener(relay,
-                                       {.bound = bound.address,
-                                        .identity = spec.identity,
+  port.gauge->relay_index = static_cast<uint8_t>(port.place);
+  place.run([&] {
+    port.task = options_.make_listener(*place.relay,
+                                       {.bound = port.row.bound,
+                                        .identity = port.row.identity,
                                         .ingress_hook = options_.ingress_hook,
                                         .gauge = port.gauge},
-                                       std::exchange(bound.descriptor, -1));
-    relay.Add(port.task);
+                                       descriptor);
+    place.relay->Add(port.task);
   });
-  return port;
+}
+
+// False: the system has no room to wait for the socket.
+bool Publisher::BeginDatagrams(Port& port, int descriptor) {
+  const RelayPlace& place = relays_[port.place];
+  const auto pipe = std::make_shared<DatagramPipe>();
+  place.run([&] {
+    port.task = options_.make_udp_task(*place.relay, pipe, descriptor);
+    if (port.task != nullptr) place.relay->Add(port.task);
+  });
+  if (port.task == nullptr) return false;
+  options_.datagram_ports->Add(port.row, pipe, *place.relay);
+  return true;
 }
 
 absl::StatusOr<std::vector<std::shared_ptr<PortGauge>>> Publisher::Remove(
@@ -216,12 +254,16 @@ absl::StatusOr<std::vector<std::shared_ptr<PortGauge>>> Publisher::Remove(
     const auto found = ports_.find(id);
     if (found == ports_.end()) continue;  // named twice
     Port& port = found->second;
-    const RelayPlace& place = relays_[port.gauge->relay_index];
+    const RelayPlace& place = relays_[port.place];
     place.run([&] {
       place.relay->Remove(*port.task);
       port.task.reset();
     });
-    gauges.push_back(port.gauge);
+    if (port.gauge != nullptr) {
+      gauges.push_back(port.gauge);
+    } else {
+      (void)options_.datagram_ports->Remove(id);
+    }
     ports_.erase(found);
   }
   return gauges;
@@ -232,14 +274,11 @@ std::vector<PublishedPort> Publisher::List() const {
   rows.reserve(ports_.size());
   for (const auto& [id, port] : ports_) {
     PublishedPort row = port.row;
-    const PortGauge& gauge = *port.gauge;
-    // What ended was accepted before: read in this order, the difference is never less
-    // than nothing.
-    const uint64_t ended = gauge.ended.load(std::memory_order_acquire);
-    row.flows_total = gauge.accepted.load(std::memory_order_acquire);
-    row.flows_live = row.flows_total - ended;
-    row.bytes_to_guest = gauge.bytes_to_guest.load(std::memory_order_relaxed);
-    row.bytes_to_host = gauge.bytes_to_host.load(std::memory_order_relaxed);
+    if (port.gauge == nullptr) {
+      (void)options_.datagram_ports->Describe(row);
+    } else {
+      ReadGauge(*port.gauge, row);
+    }
     rows.push_back(std::move(row));
   }
   return rows;

@@ -17,8 +17,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "publisher/datagram_ports.h"
 #include "publisher/port_spec.h"
 #include "publisher/published_port.h"
+#include "relay/datagram_task.h"
 #include "relay/inbound.h"
 #include "relay/port_task.h"
 #include "relay/relay.h"
@@ -41,6 +43,7 @@ using ListenerMaker = std::shared_ptr<PortTask> (*)(Relay&, ListenerSettings, in
 struct PublisherOptions {
   std::shared_ptr<SocketFactory> socket_factory;
   IngressHook ingress_hook;
+  DatagramPorts* datagram_ports = nullptr;  // where UDP goes; outlives the publisher
   // Of the families that are on; at least one.
   std::optional<IpAddress> guest4;
   std::optional<IpAddress> guest6;
@@ -49,6 +52,7 @@ struct PublisherOptions {
   int keepalive_probes = 0;
   uint32_t dialing_max = 256;  // see PortGauge
   ListenerMaker make_listener = &MakeTcpListener;
+  UdpTaskMaker make_udp_task = &MakeUdpTask;
 };
 
 class Publisher final {
@@ -60,8 +64,8 @@ class Publisher final {
 
   // See Stack::Publish.
   [[nodiscard]] absl::StatusOr<std::vector<PublishedPort>> Add(const PortSpec& spec);
-  // Closes the sockets; nothing is done if an id is not there. The gauges of what was
-  // removed, whose flows may live on.
+  // Closes the sockets; nothing is done if an id is not there. The gauges of the TCP ports
+  // that were removed, whose flows may live on.
   [[nodiscard]] absl::StatusOr<std::vector<std::shared_ptr<PortGauge>>> Remove(
       std::span<const uint32_t> ids);
   [[nodiscard]] std::vector<PublishedPort> List() const;
@@ -70,8 +74,10 @@ class Publisher final {
   friend class FlowAudit;  // tests/world
   struct Bound;
   struct Port {
-    PublishedPort row;  // without the gauge's numbers
+    PublishedPort row;  // without the numbers
+    // TCP: its numbers.
     std::shared_ptr<PortGauge> gauge;
+    size_t place = 0;  // of relays_
     std::shared_ptr<PortTask> task;
   };
 
@@ -79,7 +85,10 @@ class Publisher final {
   [[nodiscard]] absl::Status BindOne(const PortSpec& spec, uint16_t host_port, uint16_t guest_port,
                                      std::vector<Bound>& bound) const;
   [[nodiscard]] absl::StatusOr<Bound> Bind(const PortSpec& spec, const Endpoint& address) const;
-  Port Begin(const PortSpec& spec, Bound& bound);
+  [[nodiscard]] absl::Status Begin(const PortSpec& spec, Bound& bound,
+                                   std::vector<PublishedPort>& rows);
+  void BeginListener(Port& port, int descriptor);
+  [[nodiscard]] bool BeginDatagrams(Port& port, int descriptor);
 
   const PublisherOptions options_;
   const std::vector<RelayPlace> relays_;

@@ -4,6 +4,13 @@
 
 namespace penstock {
 
+DatagramScratch::DatagramScratch()
+    : memory_(new uint8_t[kBatch * kDatagramBytesMax]) {  // not zeroed, so not touched
+  for (size_t i = 0; i < kBatch; ++i) {
+    slots[i].room = {memory_.get() + i * kDatagramBytesMax, kDatagramBytesMax};
+  }
+}
+
 Relay::Relay(boost::asio::io_context& io, RelayOptions options, Doorbell& stack_doorbell)
     : io_(io),
       options_(std::move(options)),
@@ -24,13 +31,15 @@ void Relay::RunReady() {
     FlowPipe* pipe;
     while (!shut_down_ && to_relay_.Pop(pipe)) Serve(*pipe);
     if (shut_down_) return;
+    ServePipes();
     WakeWaiters();
     if (resume_ports_.exchange(false, std::memory_order_seq_cst)) {
       for (PortTask* port : ports_) port->Resume();
     }
     doorbell_.Arm();
     // The second look of the doorbell's protocol.
-  } while ((!to_relay_.empty() || resume_ports_.load(std::memory_order_seq_cst)) &&
+  } while ((!to_relay_.empty() || !pipes_to_relay_.empty() ||
+            resume_ports_.load(std::memory_order_seq_cst)) &&
            (doorbell_.Silence(), true));
 }
 
@@ -91,6 +100,31 @@ void Relay::Remove(FlowTask& task) {
   tasks_.erase(task.place_);
 }
 
+void Relay::Adopt(std::shared_ptr<DatagramTask> task) {
+  DatagramTask& adopted = *task;
+  adopted.place_in_pipes_ = datagram_tasks_.insert(datagram_tasks_.end(), std::move(task));
+}
+
+void Relay::Release(DatagramTask& task) { datagram_tasks_.erase(task.place_in_pipes_); }
+
+void Relay::TellStack(DatagramPipe& pipe) {
+  TellStackLater(pipe);
+  stack_doorbell_.RingIfArmed();
+}
+
+void Relay::TellStackLater(DatagramPipe& pipe) { pipes_to_stack_.Mark(pipe.for_stack, pipe); }
+
+void Relay::ServePipes() {
+  pipes_to_relay_.Serve([](DatagramPipe& pipe) {
+    if (pipe.relay_task != nullptr) pipe.relay_task->Serve();
+  });
+}
+
+DatagramScratch& Relay::scratch() {
+  if (scratch_ == nullptr) scratch_ = std::make_unique<DatagramScratch>();
+  return *scratch_;
+}
+
 void Relay::Add(std::shared_ptr<PortTask> port) {
   PortTask& task = *port;
   task.place_ = ports_.insert(ports_.end(), &task);
@@ -107,19 +141,13 @@ void Relay::HandOver(std::unique_ptr<Inbound> inbound) {
   stack_doorbell_.RingIfArmed();
 }
 
-// The list keeps no order: its last is its first.
-Inbound* Relay::TakeInbound() {
-  Inbound* first = nullptr;
-  for (Inbound* inbound = inbound_.TakeAll(); inbound != nullptr;) {
-    Inbound* const next = std::exchange(inbound->next, first);
-    first = std::exchange(inbound, next);
-  }
-  return first;
-}
+Inbound* Relay::TakeInbound() { return inbound_.TakeInOrder(); }
 
 void Relay::Shutdown() {
   shut_down_ = true;
   while (!ports_.empty()) Remove(*ports_.front());
+  while (!ports_.empty()) Remove(*ports_.front());
+  for (const auto& task : std::exchange(datagram_tasks_, {})) task->Abandon();
   while (!tasks_.empty()) tasks_.front()->Abandon();
 }
 

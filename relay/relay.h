@@ -1,21 +1,28 @@
 // The host side of one stack on one io_context: dials, reads and writes host
-// sockets, one task per flow (flow_task.h).
+// sockets, one task per flow (flow_task.h) and per UDP socket (datagram_task.h).
 //
 // The stack puts flows that have something for the relay on `to_relay()` and rings
 // `doorbell()`; the relay puts flows that have something for the stack on
-// `to_stack()` and rings the stack's doorbell. Listeners of published ports live here
-// too and hand over what they accepted. All methods belong to the thread that runs the
-// io_context, but for those that are named as the stack's.
+// `to_stack()` and rings the stack's doorbell. Pipes of datagrams do the same with lists
+// of their own. Listeners of published ports live here too and hand over what they
+// accepted. All methods belong to the thread that runs the io_context, but for those that
+// are named as the stack's.
 #ifndef PENSTOCK_RELAY_RELAY_H_
 #define PENSTOCK_RELAY_RELAY_H_
 
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <span>
 
 #include "absl/status/status.h"
 #include "relay/block_pool.h"
+#include "relay/counter.h"
+#include "relay/datagram_pool.h"
+#include "relay/datagram_task.h"
 #include "relay/doorbell.h"
 #include "relay/flow_pipe.h"
 #include "relay/flow_task.h"
@@ -39,6 +46,30 @@ struct RelayOptions {
   FlowTaskMaker make_task = &MakeTcpTask;
 };
 
+// Datagrams that a relay's UDP sockets did not pass on. Written by the relay.
+struct DatagramCounts {
+  Counter lost_to_guest;  // the pipe was at its limit
+  Counter lost_to_host;   // the socket refused them, or was closed
+  Counter socket_errors;
+};
+
+// Where a relay's UDP sockets read to, one batch at a time: nothing that arrives is ever
+// cut off, and no socket has buffers of its own. Pages that no datagram reaches are never
+// touched.
+struct DatagramScratch {
+  static constexpr size_t kBatch = 32;
+  struct Slot {
+    std::span<uint8_t> room;
+    uint32_t length = 0;
+    DatagramPath path;
+  };
+  DatagramScratch();
+  std::array<Slot, kBatch> slots;
+
+ private:
+  std::unique_ptr<uint8_t[]> memory_;
+};
+
 class Relay final : public std::enable_shared_from_this<Relay> {
  public:
   // Both doorbells outlive the relay's last task; the io_context outlives the relay.
@@ -57,9 +88,14 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // The stack's: pushes and rings; pops.
   [[nodiscard]] ReadyRing& to_relay() { return to_relay_; }
   [[nodiscard]] ReadyRing& to_stack() { return to_stack_; }
+  // The same for pipes of datagrams; the stack marks `for_relay`.
+  [[nodiscard]] ReadyPipes& pipes_to_relay() { return pipes_to_relay_; }
+  [[nodiscard]] ReadyPipes& pipes_to_stack() { return pipes_to_stack_; }
   [[nodiscard]] Doorbell& doorbell() { return doorbell_; }
   // The stack's: nothing waits for it here.
-  [[nodiscard]] bool StackIsServed() const { return to_stack_.empty() && inbound_.empty(); }
+  [[nodiscard]] bool StackIsServed() const {
+    return to_stack_.empty() && pipes_to_stack_.empty() && inbound_.empty();
+  }
   // The stack's: what listeners handed over, the first accepted first. The caller owns
   // the list.
   [[nodiscard]] Inbound* TakeInbound();
@@ -67,6 +103,9 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   void ResumePorts() noexcept { resume_ports_.store(true, std::memory_order_seq_cst); }
   // After Shutdown, any one thread; before, the relay's thread.
   [[nodiscard]] BlockPool& blocks() { return blocks_; }
+  [[nodiscard]] DatagramPool& datagrams() { return datagrams_; }
+  // Any thread.
+  [[nodiscard]] const DatagramCounts& datagram_counts() const { return datagram_counts_; }
 
   // For tasks.
   [[nodiscard]] boost::asio::io_context& io() { return io_; }
@@ -89,6 +128,17 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   };
   [[nodiscard]] ListenerCounts& listener_counts() { return listener_counts_; }
 
+  // For tasks with a pipe of datagrams. The relay keeps `task` until it is released.
+  void Adopt(std::shared_ptr<DatagramTask> task);
+  void Release(DatagramTask& task);
+  void TellStack(DatagramPipe& pipe);
+  // Only something that was given back: it is enough if the stack sees it in its next pass.
+  void TellStackLater(DatagramPipe& pipe);
+  // Takes home what the stack gave back of any socket's, and whatever else it has for one.
+  void ServePipes();
+  [[nodiscard]] DatagramScratch& scratch();
+  [[nodiscard]] DatagramCounts& counts() { return datagram_counts_; }
+
  private:
   friend class FlowAudit;  // tests/world
   void Serve(FlowPipe& pipe);
@@ -102,7 +152,13 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   Doorbell doorbell_;
   ReadyRing to_relay_;
   ReadyRing to_stack_;
+  ReadyPipes pipes_to_relay_;
+  ReadyPipes pipes_to_stack_;
   BlockPool blocks_;
+  DatagramPool datagrams_;
+  DatagramCounts datagram_counts_;
+  std::unique_ptr<DatagramScratch> scratch_;  // once there is a UDP socket
+  std::list<std::shared_ptr<DatagramTask>> datagram_tasks_;
   std::list<FlowTask*> tasks_;
   std::list<FlowTask*> waiting_for_block_;
   std::list<PortTask*> ports_;

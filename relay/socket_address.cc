@@ -40,4 +40,11 @@ Endpoint SocketAddress::ToEndpoint() const {
   return {};
 }
 
+uint32_t SocketAddress::zone() const {
+  if (any_.ss_family != AF_INET6) return 0;
+  sockaddr_in6 address;
+  std::memcpy(&address, &any_, sizeof address);
+  return address.sin6_scope_id;
+}
+
 }  // namespace penstock

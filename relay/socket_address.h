@@ -25,6 +25,8 @@ class SocketAddress final {
 
   // Of AF_INET and AF_INET6; anything else gives 0.0.0.0:0.
   [[nodiscard]] Endpoint ToEndpoint() const;
+  // Of a link-local address; else 0.
+  [[nodiscard]] uint32_t zone() const;
 
  private:
   sockaddr_storage any_{};

@@ -96,19 +96,33 @@ class SpscRing {
 };
 
 // An intrusive list that one thread pushes to and one thread takes whole: things
-// that are given back. It cannot overflow; the order is not kept. T has a member
-// `T* next`.
+// that are given back, or handed over where whoever made them bounds how many there
+// are. It cannot overflow. T has a member `T* next`.
 template <typename T>
 class ReturnList {
  public:
-  void Push(T* item) noexcept {
+  void Push(T* item) noexcept { PushChain(item, item); }
+  // Several by one atomic operation: `newest`, and by `next` the ones before it down to
+  // `oldest`.
+  void PushChain(T* newest, T* oldest) noexcept {
     T* head = head_.load(std::memory_order_relaxed);
     do {
-      item->next = head;
-    } while (!head_.compare_exchange_weak(head, item, std::memory_order_seq_cst,
+      oldest->next = head;
+    } while (!head_.compare_exchange_weak(head, newest, std::memory_order_seq_cst,
                                           std::memory_order_relaxed));
   }
-  // All items, linked by `next`; nullptr if there are none.
+  // All items, linked by `next` in the order in which they were pushed.
+  [[nodiscard]] T* TakeInOrder() noexcept {
+    T* in_order = nullptr;
+    for (T* item = TakeAll(); item != nullptr;) {
+      T* next = item->next;
+      item->next = in_order;
+      in_order = item;
+      item = next;
+    }
+    return in_order;
+  }
+  // All items, linked by `next`, newest first; nullptr if there are none.
   [[nodiscard]] T* TakeAll() noexcept {
     if (head_.load(std::memory_order_relaxed) == nullptr) return nullptr;
     return head_.exchange(nullptr, std::memory_order_seq_cst);

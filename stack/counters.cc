@@ -36,6 +36,7 @@ CounterSnapshot Counters::Snapshot() const {
   copy.flows_closing = static_cast<uint32_t>(flows_closing.value());
   copy.buffer_bytes_to_host = buffer_bytes_to_host.value();
   copy.buffer_bytes_to_guest = buffer_bytes_to_guest.value();
+  copy.udp_peers = static_cast<uint32_t>(udp_peers.value());
   copy.fragments_held = static_cast<uint32_t>(fragments_held.value());
   copy.flow_count_max = static_cast<uint32_t>(flow_count_max.value());
   return copy;

@@ -10,10 +10,11 @@
 #define PENSTOCK_STACK_COUNTERS_H_
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+
+#include "relay/counter.h"
 
 namespace penstock {
 
@@ -54,6 +55,7 @@ namespace penstock {
   X(kUdpLength, "udp_length")                                 \
   X(kUdpChecksum, "udp_checksum")                             \
   X(kUdpUnsupported, "udp_unsupported")                       \
+  X(kUdpQueueFull, "udp_queue_full")                          \
   X(kIcmpMalformed, "icmp_malformed")                         \
   X(kIcmpChecksum, "icmp_checksum")                           \
   X(kIcmpIgnored, "icmp_ignored")                             \
@@ -136,7 +138,22 @@ inline constexpr size_t kDropCauseCount = 0
   X(replies_lost, "answers to the guest that a full link had no room for")                     \
   X(link_refusals, "times that the link took fewer frames than offered")                       \
   X(path_mtu_updates, "flows whose segment size an ICMP error lowered")                        \
-  X(time_wait_recycled, "TIME_WAIT tuples reused by a new SYN")
+  X(time_wait_recycled, "TIME_WAIT tuples reused by a new SYN")                                \
+  X(udp_datagrams_to_host, "UDP datagrams handed to the relay")                                \
+  X(udp_datagrams_to_guest, "UDP datagrams handed to the link")                                \
+  X(udp_bytes_to_host, "payload bytes of the UDP datagrams to host")                           \
+  X(udp_bytes_to_guest, "payload bytes of the UDP datagrams to guest")                         \
+  X(udp_peers_opened, "peers of published UDP ports that were new")                            \
+  X(udp_peers_expired, "of those, forgotten because nothing was heard for the timeout")        \
+  X(udp_peers_evicted, "of those, forgotten because another one was new to a full port")       \
+  X(udp_denied, "datagrams of peers that the ingress hook refused")                            \
+  X(udp_lost_queue, "datagrams to guest lost because the stack was behind")                    \
+  X(udp_lost_link_full, "datagrams to guest that a full link had no room for")                 \
+  X(udp_lost_no_guest, "datagrams to guest lost because its MAC address is not known")         \
+  X(udp_lost_no_port, "datagrams of new peers lost because no gateway port was free")          \
+  X(udp_lost_oversize, "datagrams to guest too long for an IP packet of its family")           \
+  X(udp_lost_at_socket, "datagrams to host that the host's socket did not take")               \
+  X(udp_socket_errors, "errors that the host's UDP sockets reported")
 
 // All of it at one moment; plain values, a copy.
 struct CounterSnapshot {
@@ -151,6 +168,7 @@ struct CounterSnapshot {
   uint32_t flows_closing = 0;          // waiting for the relay's last word
   uint64_t buffer_bytes_to_host = 0;   // guest bytes held for host sockets
   uint64_t buffer_bytes_to_guest = 0;  // host bytes held for the guest
+  uint32_t udp_peers = 0;              // of published UDP ports
   uint32_t fragments_held = 0;         // frames that wait for the rest of their datagram
   // The configured flow limit, or what the process's descriptor limit leaves of it.
   uint32_t flow_count_max = 0;
@@ -161,19 +179,6 @@ struct CounterSnapshot {
   [[nodiscard]] uint64_t drops_total() const;
 };
 
-// A counter with one writer; Add is a plain load and store, not a locked one.
-class Counter {
- public:
-  void Add(uint64_t n) noexcept {
-    value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
-  }
-  void Set(uint64_t value) noexcept { value_.store(value, std::memory_order_relaxed); }
-  [[nodiscard]] uint64_t value() const noexcept { return value_.load(std::memory_order_relaxed); }
-
- private:
-  std::atomic<uint64_t> value_{0};
-};
-
 struct Counters {
 #define PENSTOCK_X(field, help) Counter field;
   PENSTOCK_COUNTERS(PENSTOCK_X)
@@ -181,6 +186,7 @@ struct Counters {
   std::array<Counter, kDropCauseCount> drops;
   Counter flows_dialing, flows_handshake, flows_open, flows_closing;
   Counter buffer_bytes_to_host, buffer_bytes_to_guest, fragments_held, flow_count_max;
+  Counter udp_peers;
 
   void Drop(DropCause cause, uint64_t frames = 1) noexcept {
     drops[static_cast<size_t>(cause)].Add(frames);

@@ -128,6 +128,9 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
   flows_ =
       std::make_unique<TcpFlows>(config_, capabilities_, addresses_, batch_, counters_, relays_,
                                  kReceiveFrames * kFrameBytesMax + Reassembly::kBytesMax);
+  udp_ports_ =
+      std::make_unique<UdpPorts>(config_, capabilities_, addresses_, batch_, counters_, relays_,
+                                 [this](const IpAddress& guest) { flows_->Solicit(guest); });
   reassembly_.emplace(flows_->buffers(), counters_);
   OpenPublisher();
   for (size_t i = 0; i < kReceiveFrames; ++i) {
@@ -153,11 +156,13 @@ void Stack::Impl::OpenPublisher() {
   }
   PublisherOptions options{.socket_factory = config_.socket_factory,
                            .ingress_hook = config_.ingress_hook,
+                           .datagram_ports = udp_ports_.get(),
                            .keepalive_idle = config_.keepalive_idle,
                            .keepalive_interval = config_.keepalive_interval,
                            .keepalive_probes = config_.keepalive_probes,
                            .dialing_max = config_.half_open_per_destination_max,
-                           .make_listener = make_listener_};
+                           .make_listener = make_listener_,
+                           .make_udp_task = make_udp_task_};
   if (config_.ipv4.enabled) options.guest4 = config_.ipv4.guest;
   if (config_.ipv6.enabled) options.guest6 = config_.ipv6.guest;
   publisher_ = std::make_unique<Publisher>(std::move(options), std::move(places));
@@ -172,6 +177,7 @@ Stack::Impl::~Impl() {
     for (GuestBuffer* buffer : slots_) flows_->buffers().Give(buffer);
     flows_.reset();
   }
+  if (udp_ports_ != nullptr) udp_ports_->Shutdown();
   if (epoll_ >= 0) close(epoll_);
 }
 
@@ -183,22 +189,28 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   doorbell_.Silence();
   batch_.SetTime(now);
   flows_->BeginPass(now);
+  udp_ports_->BeginPass(now);
   RunTasks(stack);
   flows_->TakeFromRelays();
+  udp_ports_->TakeFromRelays();
   if (link_ready || !link_drained_ || link_->deadline() <= now) ReceiveFrames();
   flows_->RunTimers();
   reassembly_->Expire(now);
-  const bool complete = flows_->ServeReady(kFlowsPerPass) && link_drained_;
+  const bool flows_served = flows_->ServeReady(kFlowsPerPass);
+  const bool complete = udp_ports_->ServeReady(kDatagramsPerPass) && flows_served && link_drained_;
   (void)batch_.Flush();
   if (batch_.TakeReopened()) flows_->OnLinkWritable();
   WatchLinkWritable(batch_.link_full());
   flows_->AfterFlush();
+  udp_ports_->AfterFlush();
   flows_->RingRelays();
+  udp_ports_->RingRelays();
   counters_.frames_lost_by_link.Set(link_->frames_lost());
   // Once more at once, so that an embedder looks at link_ended() before it sleeps.
   if (link_->ended() && !std::exchange(link_end_told_, true)) return now;
   if (!complete || flows_->HasWork() || !SleepAllowed()) return now;
-  return std::min({flows_->NextDeadline(), link_->deadline(), reassembly_->NextDeadline()});
+  return std::min({flows_->NextDeadline(), udp_ports_->NextDeadline(),
+                   reassembly_->NextDeadline(), link_->deadline()});
 }
 
 // The second look of the doorbell's protocol.
@@ -218,15 +230,21 @@ CounterSnapshot Stack::Impl::Snapshot() const {
     snapshot.accept_errors += counts.accept_errors.load(std::memory_order_relaxed);
     snapshot.accept_pauses += counts.accept_pauses.load(std::memory_order_relaxed);
     snapshot.inbound_denied += counts.clients_denied.load(std::memory_order_relaxed);
+    const DatagramCounts& datagrams = relay->datagram_counts();
+    snapshot.udp_lost_queue += datagrams.lost_to_guest.value();
+    snapshot.udp_lost_at_socket += datagrams.lost_to_host.value();
+    snapshot.udp_socket_errors += datagrams.socket_errors.value();
   }
   return snapshot;
 }
 
 absl::Status Stack::Impl::Unpublish(std::span<const uint32_t> ids, LiveFlows live) {
   auto removed = publisher_->Remove(ids);
-  if (!removed.ok() || live == LiveFlows::kKeep) return removed.status();
-  for (const std::shared_ptr<PortGauge>& port : *removed) flows_->Cut(*port);
-  Wake();  // what the resets left behind wants a pass
+  if (!removed.ok()) return removed.status();
+  if (live == LiveFlows::kReset) {
+    for (const std::shared_ptr<PortGauge>& port : *removed) flows_->Cut(*port);
+  }
+  Wake();  // what the resets left behind wants a pass, and so does the end of a UDP port
   return absl::OkStatus();
 }
 
@@ -316,7 +334,8 @@ void Stack::Impl::HandlePacket(Packet& packet, GuestBuffer*& buffer) {
       if (flows_->Segment(packet, *buffer)) buffer = nullptr;
       return;
     case Protocol::kUdp:
-      return HandleUdp(packet);
+      if (!udp_ports_->FromGuest(packet)) HandleUdp(packet);
+      return;
     case Protocol::kIcmpv4:
     case Protocol::kIcmpv6:
       if (const auto report = ParsePathMtu(packet); report && flows_->OnPathMtu(*report)) {
@@ -342,7 +361,7 @@ void Stack::Impl::HandlePacket(Packet& packet, GuestBuffer*& buffer) {
   }
 }
 
-// There is no UDP service: the guest is told, rather than left to wait.
+// Nobody to whom it could go: the guest is told, rather than left to wait.
 void Stack::Impl::HandleUdp(const Packet& packet) {
   counters_.Drop(DropCause::kUdpUnsupported);
   const bool ours = gateway_.IsOurs(packet.destination);

@@ -3,11 +3,11 @@
 //
 // A pass, always in this order:
 //   1 control      Post()ed tasks
-//   2 relays       flows that have something from a host socket become ready
-//   3 ingress      frames from the link, parsed, to the gateway or to their flow;
+//   2 relays       flows and UDP ports that have something from a host socket become ready
+//   3 ingress      frames from the link, parsed, to the gateway, to their flow or port;
 //                  fragments when all of a datagram are there
 //   4 timers       lwIP's tick, deadlines, fragments whose rest did not come
-//   5 service      ready flows (tcp_flows.h)
+//   5 service      ready flows (tcp_flows.h) and UDP ports (udp_ports.h)
 //   6 flush        the frames of the pass to the link, one wake per relay
 //   7 sleep        arm the doorbell, look once more, say when to come back
 //
@@ -27,6 +27,7 @@
 #include "relay/relay_thread.h"
 #include "stack/flow/frame_batch.h"
 #include "stack/flow/tcp_flows.h"
+#include "stack/flow/udp_ports.h"
 #include "stack/service/gateway.h"
 #include "stack/stack.h"
 #include "stack/wire/packet.h"
@@ -57,7 +58,7 @@ class Stack::Impl {
   [[nodiscard]] bool link_drained() const { return link_drained_; }
   [[nodiscard]] bool link_full() const { return batch_.link_full(); }
   [[nodiscard]] Doorbell& doorbell() { return doorbell_; }
-  [[nodiscard]] CounterSnapshot Snapshot() const;
+  [[nodiscard]] CounterSnapshot Snapshot() const;  // any thread
   [[nodiscard]] std::vector<FlowInfo> Flows() const { return flows_->Flows(); }
   [[nodiscard]] Publisher& publisher() { return *publisher_; }
   [[nodiscard]] absl::Status Unpublish(std::span<const uint32_t> ids, LiveFlows live);
@@ -68,6 +69,7 @@ class Stack::Impl {
   static constexpr size_t kReceiveFrames = 32;  // of one Receive
   static constexpr size_t kFramesPerPass = 128;
   static constexpr size_t kFlowsPerPass = 1'024;
+  static constexpr size_t kDatagramsPerPass = 512;
 
   void OpenPublisher();
   void RunTasks(Stack& stack);
@@ -98,8 +100,10 @@ class Stack::Impl {
   std::shared_ptr<Relay> own_relay_;
   std::vector<Relay*> relays_;
   ListenerMaker make_listener_ = &MakeTcpListener;
+  UdpTaskMaker make_udp_task_ = &MakeUdpTask;
   std::unique_ptr<Publisher> publisher_;
   std::unique_ptr<TcpFlows> flows_;
+  std::unique_ptr<UdpPorts> udp_ports_;
   std::optional<Reassembly> reassembly_;
 
   std::vector<GuestBuffer*> slots_;

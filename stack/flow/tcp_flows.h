@@ -56,6 +56,8 @@ class TcpFlows final : private SegmentSink {
   void OnGuestAwake();
   // The guest's MAC address is known now: what was sent before never reached it.
   void OnGuestKnown();
+  // Asks for the guest's MAC address, at most every 100 ms.
+  void Solicit(const IpAddress& guest);
   // True if the report was about a live flow of ours and plausible.
   bool OnPathMtu(const PathMtuReport& report);
   // True if it was about a connection to the guest that is being opened.
@@ -111,10 +113,8 @@ class TcpFlows final : private SegmentSink {
   void OpenInbound(std::unique_ptr<Inbound> inbound);
   [[nodiscard]] bool MayOpenInbound(const Inbound& inbound);
   [[nodiscard]] std::optional<TcpTuple> ChooseTuple(const Inbound& inbound);
-  [[nodiscard]] bool GuestCanAnswer(const IpAddress& client, const IpAddress& guest) const;
   void OnGuestAnswered(PortGauge& port);
   // Asks for the guest's MAC address.
-  void Solicit(const IpAddress& guest);
 
   // tcp_open.cc
   // A free slot under `tuple`, as new; nullptr at the limit.

@@ -78,7 +78,7 @@ std::optional<TcpTuple> TcpFlows::ChooseTuple(const Inbound& inbound) {
   TcpTuple tuple{.guest = {family.guest, inbound.port->guest_port},
                  .destination = {family.gateway, 0}};
   const auto resting = [&] { return time_wait_.Find(tuple, now_) != nullptr; };
-  if (inbound.show_client && GuestCanAnswer(inbound.client.address, family.guest)) {
+  if (inbound.show_client && GuestCanAnswer(inbound.client.address, family)) {
     tuple.destination = inbound.client;
     if (table_.Find(tuple) == nullptr) return tuple;
   }
@@ -90,15 +90,6 @@ std::optional<TcpTuple> TcpFlows::ChooseTuple(const Inbound& inbound) {
     if (table_.Find(tuple) == nullptr && (i >= kFreshPortTries || !resting())) return tuple;
   }
   return std::nullopt;  // 28,232 live connections to one port of the guest
-}
-
-// Where the guest's answer would reach the stack. An address of the host's loopback
-// would be the guest's own; one inside the link's prefix, the guest would look for on
-// the link.
-bool TcpFlows::GuestCanAnswer(const IpAddress& client, const IpAddress& guest) const {
-  const FamilyConfig& family = guest.is_v4() ? config_.ipv4 : config_.ipv6;
-  return client.family == guest.family && !IsNeverAHost(client) && !IsMulticast(client) &&
-         !IsLinkLocal(client) && !InPrefix(client, family.gateway, family.prefix_length);
 }
 
 // One client less waits for the guest: a paused listener may go on.

@@ -162,6 +162,12 @@ bool IsUnspecified(const IpAddress& address) {
   return std::ranges::all_of(address.wire(), [](uint8_t byte) { return byte == 0; });
 }
 
+bool GuestCanAnswer(const IpAddress& client, const FamilyConfig& family) {
+  return client.family == family.guest.family && !IsNeverAHost(client) && !IsMulticast(client) &&
+         !IsLinkLocal(client) && client != family.guest &&
+         !InPrefix(client, family.gateway, family.prefix_length);
+}
+
 IpAddress LinkLocalOf(const MacAddress& mac) {
   IpAddress address;
   address.family = Family::kIpv6;

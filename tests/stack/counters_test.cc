@@ -48,7 +48,8 @@ TEST(CountersTest, ASnapshotHoldsEveryCounter) {
   counters.buffer_bytes_to_host.Set(105);
   counters.buffer_bytes_to_guest.Set(106);
   counters.flow_count_max.Set(107);
-  counters.fragments_held.Set(108);
+  counters.udp_peers.Set(108);
+  counters.fragments_held.Set(109);
   const CounterSnapshot snapshot = counters.Snapshot();
   value = 0;
 #define PENSTOCK_X(field, help) EXPECT_EQ(snapshot.field, ++value) << #field;
@@ -61,7 +62,8 @@ TEST(CountersTest, ASnapshotHoldsEveryCounter) {
   EXPECT_EQ(snapshot.buffer_bytes_to_host, 105u);
   EXPECT_EQ(snapshot.buffer_bytes_to_guest, 106u);
   EXPECT_EQ(snapshot.flow_count_max, 107u);
-  EXPECT_EQ(snapshot.fragments_held, 108u);
+  EXPECT_EQ(snapshot.udp_peers, 108u);
+  EXPECT_EQ(snapshot.fragments_held, 109u);
 }
 
 TEST(CountersTest, AnotherThreadReadsWhileOneWrites) {

@@ -31,6 +31,7 @@ std::string FlowAudit::BetweenSteps() {
   flows_.table_.ForEachSlot([&](Flow& flow) { AuditSlot(flow, sums); });
   AuditSums(sums);
   AuditPorts();
+  AuditDatagrams();
   AuditFrames();
   return wrong_;
 }
@@ -201,7 +202,9 @@ void FlowAudit::AuditPorts() {
     if (flow.state == FlowState::kHandshake) ++dialling;
     if (flow.state != FlowState::kClosing) ++live;
   });
-  for (const auto& [id, port] : inside_.publisher_->ports_) found.try_emplace(port.gauge.get());
+  for (const auto& [id, port] : inside_.publisher_->ports_) {
+    if (port.gauge != nullptr) found.try_emplace(port.gauge.get());
+  }
   for (const auto& [gauge, counts] : found) {
     Require(gauge->dialing.load() == counts.first, "clients that wait, and their count, differ");
     Require(gauge->accepted.load() - gauge->ended.load() == counts.second,
@@ -225,8 +228,10 @@ void FlowAudit::AuditFrames() {
 std::string FlowAudit::Asleep() {
   Require(relay_.to_relay().empty(), "a flow stands ready for the relay, which sleeps");
   Require(relay_.to_stack().empty(), "a flow stands ready for the stack, which sleeps");
+  AsleepDatagrams();
   Require(relay_.inbound_.empty(), "a client was handed over, and the stack sleeps");
   for (const auto& [id, port] : inside_.publisher_->ports_) {
+    if (port.gauge == nullptr) continue;
     Require(!port.gauge->paused.load() || port.gauge->dialing.load() > port.gauge->dialing_max / 2,
             "a listener pauses, and nobody lets it go on");
   }
@@ -300,6 +305,11 @@ std::string FlowAudit::NothingLeft() {
   Require(flows_.table_.in_use() == 0, "flows are left");
   Require(host_.open_sockets() == 0, "host sockets are left");
   Require(relay_.blocks().bytes_out() == 0, "blocks are left");
+  // Those that were given back wait for whoever comes next.
+  relay_.ServePipes();
+  inside_.udp_ports_->TakeFromRelays();
+  Require(relay_.datagrams().bytes_out() == 0, "the relay's datagrams are left");
+  Require(inside_.udp_ports_->datagrams_.bytes_out() == 0, "the stack's datagrams are left");
   uint64_t slots = 0;
   for (const GuestBuffer* slot : inside_.slots_) slots += slot->capacity;
   // Fragments may still wait for what will not come.

@@ -52,6 +52,9 @@ class FlowAudit final {
   void AuditLife(const Flow& flow);
   void AuditSums(const Sums& sums);
   void AuditPorts();
+  // udp_audit.cc
+  void AuditDatagrams();
+  void AsleepDatagrams();
   void AuditFrames();
   void AsleepFlow(const Flow& flow);
   void AsleepTask(const Flow& flow, Task& task);

@@ -128,6 +128,32 @@ void DrawInbound(Dice& dice, FlowScript& flow) {
   if (dice.PerMille(200)) flow.accept_errors = dice.From(1, 20);
 }
 
+void DrawUdp(Dice& dice, Scenario& world) {
+  world.udp_ports = dice.From(1, 4);
+  world.udp_peers = dice.PerMille(200) ? dice.From(1, 50) : dice.From(1, 5);
+  world.udp_datagrams = dice.From(1, 20);
+  world.udp_bytes = dice.PerMille(200) ? Magnitude(dice, 65'507 - 64) + 64 : dice.From(64, 4'000);
+  world.udp_gap_us = Magnitude(dice, 5'000'000) + 1;
+  if (dice.PerMille(200)) world.udp_burst = dice.From(2, 200);
+  // Some thousand frames at most, so that a run stays short.
+  const int64_t frames = world.udp_bytes / 1'000 + 1;
+  const auto too_many = [&] {
+    return world.udp_ports * world.udp_peers * world.udp_datagrams * world.udp_burst * frames >
+           3'000;
+  };
+  while (too_many() && world.udp_datagrams > 1) world.udp_datagrams = (world.udp_datagrams + 1) / 2;
+  while (too_many() && world.udp_burst > 1) world.udp_burst = (world.udp_burst + 1) / 2;
+  while (too_many() && world.udp_peers > 1) world.udp_peers = (world.udp_peers + 1) / 2;
+  if (dice.PerMille(500)) world.udp_answer_ms = Magnitude(dice, 10'000);
+  world.udp_identity = dice.From(0, 2);
+  world.udp_away = dice.From(0, 1);
+  if (dice.PerMille(300)) world.udp_peer_max = dice.From(1, 8);
+  if (dice.PerMille(400)) world.udp_timeout_ms = Magnitude(dice, 10'000) + 1;
+  if (dice.PerMille(200)) world.udp_errors = dice.From(1, 300);
+  if (dice.PerMille(200)) world.udp_full = dice.From(1, 500);
+  if (dice.PerMille(200)) world.udp_batch = dice.From(1, 40);
+}
+
 FlowScript DrawFlow(Dice& dice) {
   FlowScript flow;
   flow.at_ms = dice.PerMille(500) ? 0 : Magnitude(dice, 10'000);
@@ -174,6 +200,7 @@ Scenario DrawScenario(uint64_t seed) {
   // Last, so that a seed's other numbers are what they were before there were these.
   if (dice.PerMille(200)) scenario.fragment = dice.From(1, 1000);
   if (scenario.strays > 0 && dice.PerMille(500)) scenario.stray_fragments = dice.From(1, 1000);
+  if (dice.PerMille(400)) DrawUdp(dice, scenario);
   return scenario;
 }
 

@@ -50,7 +50,21 @@ namespace penstock::world {
   X(stray_gap_us, 1000, 10000000, "between two of them")                                      \
   X(stray_fragments, 0, 1000, "per mille of them: IP fragments, hostile or of nothing")       \
   X(fragment, 0, 1000, "per mille: a segment of the guest's comes in IP fragments")           \
-  X(cut_at_ms, 0, 100000000, "the stack is destroyed in the middle; 0: never")
+  X(cut_at_ms, 0, 100000000, "the stack is destroyed in the middle; 0: never")                \
+  X(udp_ports, 0, 4, "published UDP ports")                                                   \
+  X(udp_peers, 1, 100, "clients of each of them")                                             \
+  X(udp_datagrams, 1, 100, "that each client sends")                                          \
+  X(udp_bytes, 64, 65507, "of a datagram at most")                                            \
+  X(udp_gap_us, 1000, 10000000, "between two of a client's at most")                          \
+  X(udp_burst, 1, 500, "datagrams of a client at once")                                       \
+  X(udp_answer_ms, 0, 300000, "the guest answers after so long at most")                      \
+  X(udp_identity, 0, 2, "ClientIdentity")                                                     \
+  X(udp_away, 0, 1, "1: the clients are not on the host's loopback")                          \
+  X(udp_peer_max, 16384, 16384, "Config::udp_peer_count_max")                                 \
+  X(udp_timeout_ms, 120000, 120000, "Config::udp_peer_timeout")                               \
+  X(udp_errors, 0, 1000, "per mille of the calls of the relay's UDP sockets that fail")       \
+  X(udp_full, 0, 1000, "per mille of the datagrams that leave their socket full for a while") \
+  X(udp_batch, 64, 64, "datagrams that one call moves at most")
 
 // An inbound flow is opened by a client of a published port; its answers are the guest's
 // (1 refuses, 3 silence) and the ingress hook's (4 denies). Ends: 0 FIN after the last byte · 1

@@ -38,6 +38,7 @@
 namespace penstock::world {
 
 class SimHost;
+struct SimDatagrams;
 struct SimListener;
 
 // A run of bytes that is taken from the front.
@@ -252,6 +253,8 @@ class SimHost final : public SocketFactory, public std::enable_shared_from_this<
   // There are clients whom nobody will accept.
   [[nodiscard]] bool neglects_clients() const;
   [[nodiscard]] std::shared_ptr<SimListener> listener(int descriptor) const;
+  // UDP sockets of published ports, in order (sim_datagrams.h).
+  [[nodiscard]] std::shared_ptr<SimDatagrams> datagrams(int descriptor) const;
 
   // Every connection that was dialled, or came, in order.
   [[nodiscard]] const std::vector<std::shared_ptr<HostPeer>>& peers() const { return peers_; }
@@ -271,7 +274,9 @@ class SimHost final : public SocketFactory, public std::enable_shared_from_this<
 
   boost::asio::io_context& io_;
   std::vector<std::shared_ptr<HostPeer>> peers_;
+  [[nodiscard]] PortResult OpenDatagrams(const PortRequest& request);
   std::vector<std::shared_ptr<SimListener>> listeners_;
+  std::vector<std::shared_ptr<SimDatagrams>> datagrams_;
   size_t open_sockets_ = 0;
 };
 

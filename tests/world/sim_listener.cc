@@ -72,6 +72,7 @@ std::shared_ptr<PortTask> MakeSimListener(Relay& relay, ListenerSettings setting
 // ---------------------------------------------------------------- SimHost's part
 
 PortResult SimHost::OpenPort(const PortRequest& request) {
+  if (!request.stream) return OpenDatagrams(request);
   auto listener = std::make_shared<SimListener>(*this);
   listener->bound = request.address;
   if (listener->bound.port == 0) {

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "tests/world/sim_datagrams.h"
 #include "tests/world/sim_listener.h"
 
 namespace penstock {
@@ -21,6 +22,7 @@ SteppedStack::SteppedStack(Form form, Config config, std::unique_ptr<Link> link,
   auto inside = std::make_unique<Stack::Impl>(std::move(config), std::move(link));
   inside_ = inside.get();
   inside->make_listener_ = &world::MakeSimListener;
+  inside->make_udp_task_ = &world::MakeSimUdpTask;
   RelayOptions options = inside->MakeRelayOptions();
   options.make_task = &world::MakeSimTask;
   relay_ = std::make_shared<Relay>(io_, std::move(options), inside->doorbell());

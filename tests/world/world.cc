@@ -31,6 +31,8 @@ Config ConfigOf(const Scenario& scenario) {
   // Soon enough that a run ends in which the guest's last word was lost.
   config.keepalive_idle = std::chrono::minutes(10);
   config.keepalive_interval = std::chrono::seconds(10);
+  config.udp_peer_count_max = static_cast<uint32_t>(std::max<int64_t>(scenario.udp_peer_max, 1));
+  config.udp_peer_timeout = milliseconds(std::max<int64_t>(scenario.udp_timeout_ms, 1));
   return config;
 }
 
@@ -89,6 +91,16 @@ World::World(const Scenario& scenario, Trace* trace, PcapngWriter* capture)
   }
   Wire();
   Publish();
+  if (scenario_.udp_ports > 0) {
+    udp_ = std::make_unique<UdpTalk>(
+        scenario_, timeline_, *stack_,
+        UdpTalkEnds{.send = [this](std::span<const uint8_t> frame) { link_->PushToHost(frame); },
+                    .guest_paused = [this] { return guest_paused_; },
+                    .note =
+                        [this](const std::string& what) {
+                          if (trace_ != nullptr) trace_->Note(timeline_.seconds(), what);
+                        }});
+  }
 }
 
 World::~World() = default;
@@ -196,6 +208,7 @@ void World::OnDial(HostPeer& peer) {
 void World::TakeFrame() {
   const std::vector<uint8_t> frame = std::move(to_guest_.front());
   to_guest_.pop_front();
+  if (udp_ != nullptr && udp_->OnFrame(frame)) return;
   const size_t index = TcpDestinationPort(frame) - size_t{kFirstPort};
   const bool swallowed = index < flows_.size() && flows_[index]->inbound() &&
                          scenario_.flows[index].answer == kSilence;
@@ -275,6 +288,7 @@ Duration World::Limit() const {
   const int64_t window = std::min<int64_t>(scenario_.guest_window_kib << 10, 4096);
   Duration longest = milliseconds(scenario_.pause_at_ms + scenario_.pause_ms);
   for (const auto& flow : flows_) longest = std::max(longest, flow->Estimate(round_trip, window));
+  if (udp_ != nullptr) longest = std::max(longest, udp_->Length());
   longest = 2 * longest + milliseconds(scenario_.pause_ms) + kGrace;
   return Good() ? longest : 10 * longest + kBadLinkGrace;
 }
@@ -362,6 +376,10 @@ void World::AtEnd() {
     if (const std::string wrong = flow.Verify(facts); !wrong.empty()) {
       Fail(absl::StrCat("flow ", i, ": ", wrong));
     }
+  }
+  if (udp_ != nullptr) {
+    udp_->VerifyEnd(result_.counters, !facts.lossy && !facts.reorders && scenario_.strays == 0 &&
+                                          scenario_.duplicate == 0 && scenario_.refuse == 0);
   }
   Check(stack_->AuditEnd());
   // No progress of healthy traffic depends on a timer. (The guest delays its ACKs by up

@@ -25,6 +25,7 @@
 #include "tests/world/strays.h"
 #include "tests/world/timeline.h"
 #include "tests/world/trace.h"
+#include "tests/world/udp_talk.h"
 #include "tests/world/world_flow.h"
 #include "tests/world/world_link.h"
 
@@ -85,6 +86,7 @@ class World final {
   std::deque<std::vector<uint8_t>> to_guest_;
   bool guest_paused_ = false;
   bool cut_ = false;
+  std::unique_ptr<UdpTalk> udp_;  // null: none in this scenario
   bool unpublished_ = false;
   WorldResult result_;
 };

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "stack/wire/protocols.h"
 #include "tests/support/guest_segment.h"
 #include "tests/support/packet_builder.h"
 #include "tests/world/timeline.h"
@@ -63,6 +64,20 @@ bool Joinable(const GuestSegment& first, const GuestSegment& next, size_t segmen
          first.payload.size() % segment_bytes == 0 && next.payload.size() <= segment_bytes;
 }
 
+// The only other frames that leave with an offload: UDP, its checksum partial.
+std::vector<uint8_t> CompleteUdp(const WireFrame& frame) {
+  const Offload& offload = frame.offload;
+  std::vector<uint8_t> bytes = frame.bytes;
+  const size_t at = size_t{offload.checksum_start} + offload.checksum_offset;
+  if (offload.gso != Gso::kNone || offload.checksum_offset != kUdpChecksumOffset ||
+      at + 2 > bytes.size()) {
+    throw ScriptError("an offload for something that is neither TCP nor UDP");
+  }
+  const auto sum = static_cast<uint16_t>(~SlowSum(std::span(bytes).subspan(offload.checksum_start)));
+  Put16(bytes, at, sum == 0 ? 0xffff : sum);
+  return bytes;
+}
+
 }  // namespace
 
 std::vector<std::vector<uint8_t>> ToWire(const WireFrame& frame) {
@@ -70,7 +85,7 @@ std::vector<std::vector<uint8_t>> ToWire(const WireFrame& frame) {
     return {frame.bytes};
   }
   std::optional<GuestSegment> segment = DecodeFrame(frame.bytes, frame.offload);
-  if (!segment) throw ScriptError("an offload for something that is not TCP");
+  if (!segment) return {CompleteUdp(frame)};
   const size_t whole = segment->payload.size();
   const size_t piece = frame.offload.gso == Gso::kNone ? whole : frame.offload.segment_bytes;
   if (whole > 0 && piece == 0) throw ScriptError("segments of no bytes");

@@ -27,6 +27,7 @@ void ForEachCounter(const CounterSnapshot& counters, Visit visit) {
   visit("flows_handshake", uint64_t{counters.flows_handshake}, "flows in handshake");
   visit("flows_open", uint64_t{counters.flows_open}, "flows established");
   visit("flows_closing", uint64_t{counters.flows_closing}, "flows that are closing");
+  visit("udp_peers", uint64_t{counters.udp_peers}, "peers of published UDP ports");
   visit("buffer_bytes_to_host", counters.buffer_bytes_to_host, "guest bytes held for host sockets");
   visit("buffer_bytes_to_guest", counters.buffer_bytes_to_guest, "host bytes held for the guest");
   visit("fragments_held", uint64_t{counters.fragments_held},
