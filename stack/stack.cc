@@ -209,8 +209,8 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   // Once more at once, so that an embedder looks at link_ended() before it sleeps.
   if (link_->ended() && !std::exchange(link_end_told_, true)) return now;
   if (!complete || flows_->HasWork() || !SleepAllowed()) return now;
-  return std::min({flows_->NextDeadline(), udp_ports_->NextDeadline(),
-                   reassembly_->NextDeadline(), link_->deadline()});
+  return std::min({flows_->NextDeadline(), udp_ports_->NextDeadline(), reassembly_->NextDeadline(),
+                   link_->deadline()});
 }
 
 // The second look of the doorbell's protocol.

@@ -117,12 +117,23 @@ class PublishedApplication : public ::testing::TestWithParam<SandboxCase> {
               "daemon off;\nmaster_process off;\npid " + (folder_ / "pid") +
                   ";\nerror_log stderr warn;\nevents { worker_connections 1024; }\n"
                   "http { access_log off; keepalive_requests 1000000;\n"
-                  "  client_body_temp_path " + (folder_ / "body") + ";\n"
-                  "  proxy_temp_path " + (folder_ / "proxy") + ";\n"
-                  "  fastcgi_temp_path " + (folder_ / "fastcgi") + ";\n"
-                  "  uwsgi_temp_path " + (folder_ / "uwsgi") + ";\n"
-                  "  scgi_temp_path " + (folder_ / "scgi") + ";\n"
-                  "  server { listen 8080; listen [::]:8080; root " + (folder_ / "") + "; } }\n");
+                  "  client_body_temp_path " +
+                  (folder_ / "body") +
+                  ";\n"
+                  "  proxy_temp_path " +
+                  (folder_ / "proxy") +
+                  ";\n"
+                  "  fastcgi_temp_path " +
+                  (folder_ / "fastcgi") +
+                  ";\n"
+                  "  uwsgi_temp_path " +
+                  (folder_ / "uwsgi") +
+                  ";\n"
+                  "  scgi_temp_path " +
+                  (folder_ / "scgi") +
+                  ";\n"
+                  "  server { listen 8080; listen [::]:8080; root " +
+                  (folder_ / "") + "; } }\n");
     Process server = InGuest({"nginx", "-p", folder_ / "", "-c", folder_ / "nginx.conf"});
     WaitForServer(8080);
     return server;
@@ -132,8 +143,8 @@ class PublishedApplication : public ::testing::TestWithParam<SandboxCase> {
   TemporaryFolder folder_;
   Pipe output_;  // what servers say
   Sandbox sandbox_{{.via = GetParam().via,
-                    .penstock_options = {"--publish", "127.0.0.1:8080-8084:8080-8084",
-                                         "--publish", "[::1]:8080-8084:8080-8084"}}};
+                    .penstock_options = {"--publish", "127.0.0.1:8080-8084:8080-8084", "--publish",
+                                         "[::1]:8080-8084:8080-8084"}}};
 };
 
 INSTANTIATE_TEST_SUITE_P(E2e, PublishedApplication, ::testing::ValuesIn(PenstockCases()), CaseName);
@@ -153,9 +164,9 @@ TEST_P(PublishedApplication, CurlFetchesFromNginx) {
 TEST_P(PublishedApplication, WrkLoadsNginxAndNoRequestFails) {
   WriteFile(folder_ / "page", std::string(1000, 'x'));
   const Process server = StartNginx();
-  const std::string report = RunOrThrow({"wrk", "--threads", "1", "--connections", "64",
-                                         "--duration", "10s", "http://" + Loopback() +
-                                         ":8080/page"});
+  const std::string report =
+      RunOrThrow({"wrk", "--threads", "1", "--connections", "64", "--duration", "10s",
+                  "http://" + Loopback() + ":8080/page"});
   std::cout << report;
   EXPECT_EQ(report.find("Socket errors"), std::string::npos);
   EXPECT_EQ(report.find("Non-2xx"), std::string::npos);
@@ -166,9 +177,8 @@ TEST_P(PublishedApplication, Iperf3RunsBothWays) {
   const Process server = InGuest({"iperf3", "--server", "--port", "8081"});
   WaitForServer(8081);
   for (const char* direction : {"--forceflush", "--reverse"}) {
-    const std::string report =
-        RunOrThrow({"iperf3", "--client", BareLoopback(), DigitOption(), "--port", "8081",
-                    "--bytes", "200M", direction});
+    const std::string report = RunOrThrow({"iperf3", "--client", BareLoopback(), DigitOption(),
+                                           "--port", "8081", "--bytes", "200M", direction});
     EXPECT_NE(report.find("iperf Done"), std::string::npos) << report;
   }
 }

@@ -95,7 +95,8 @@ std::vector<Bytes> UdpGuest::Frames(const GuestDatagram& datagram, size_t mtu) {
                                      .destination_port = datagram.destination.port,
                                      .payload = datagram.payload});
   const size_t headers = ip.source.is_v4() ? 20 : 40;
-  if (udp.bytes.size() + headers <= mtu) return {EthernetFrame(IpPacket(ip, udp), {.source = mac_})};
+  if (udp.bytes.size() + headers <= mtu)
+    return {EthernetFrame(IpPacket(ip, udp), {.source = mac_})};
   const size_t fragment_header = ip.source.is_v4() ? 0 : 8;
   const size_t bytes = (mtu - headers - fragment_header) / 8 * 8;
   std::vector<Bytes> frames;

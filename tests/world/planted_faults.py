@@ -94,6 +94,32 @@ FAULTS = (
      "  TCPH_FLAGS_SET(useg->tcphdr, split_flags);",
      "  TCPH_SET_FLAG(useg->tcphdr, split_flags);",
      "a real one, lwIP's: a split segment keeps its FIN in front (here the guest's, too)"),
+    ("lost wake of a datagram", "relay/udp_task.h",
+     "  pipe_->to_guest.PushChain(newest, oldest);\n  relay_.TellStack(*pipe_);",
+     "  pipe_->to_guest.PushChain(newest, oldest);\n  relay_.TellStackLater(*pipe_);",
+     "datagrams for the stack are marked, and its bell is not rung"),
+    ("answer to the wrong peer", "stack/flow/udp_ports.cc",
+     "  datagram->path = peer->path;",
+     "  datagram->path = port.order.oldest()->path;",
+     "an answer goes to whom the port heard of least recently"),
+    ("datagram leaked on removal", "stack/flow/udp_ports.cc",
+     "    GiveBack(port, port.waiting_head);\n    port.waiting_head = next;",
+     "    if (next == nullptr) GiveBack(port, port.waiting_head);\n    port.waiting_head = next;",
+     "of the datagrams that wait when their port is removed, the last is given back"),
+    ("datagram given back early", "stack/flow/udp_ports.cc",
+     "      in_batch_.emplace_back(&port, datagram);",
+     "      datagram->length < 3000 ? in_batch_.emplace_back(&port, datagram)\n"
+     "                              : (GiveBack(port, datagram), in_batch_.emplace_back());\n"
+     "      if (in_batch_.back().first == nullptr) in_batch_.pop_back();",
+     "a long datagram goes back while frames refer to it"),
+    ("peer that outlives its time", "stack/flow/udp_peers.h",
+     "    return After(peer.heard, timeout_) <= now;",
+     "    return After(peer.heard, 2 * timeout_) <= now;",
+     "whoever is looked for is forgotten after twice the timeout"),
+    ("full socket forgotten", "relay/udp_task.h",
+     "    self->waiting_writable_ = false;\n    if (self->open_) self->Write();",
+     "    self->waiting_writable_ = false;",
+     "when the host's socket takes datagrams again, nothing is written"),
 )
 
 

@@ -12,7 +12,9 @@ namespace {
 
 using SimUdpTask = UdpTask<world::SimDatagramSocket>;
 
-SimUdpTask* TaskOfPipe(const DatagramPipe& pipe) { return static_cast<SimUdpTask*>(pipe.relay_task); }
+SimUdpTask* TaskOfPipe(const DatagramPipe& pipe) {
+  return static_cast<SimUdpTask*>(pipe.relay_task);
+}
 
 uint64_t CostOf(const Datagram* list) {
   uint64_t bytes = 0;

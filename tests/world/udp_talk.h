@@ -85,6 +85,7 @@ class UdpTalk final {
   void OnAnswer(uint16_t port, const DatagramPath& to, std::span<const uint8_t> bytes);
   void NoteSent(const Name& answer);
   void CheckIdentity(const GuestDatagram& datagram, const Name& name);
+  [[nodiscard]] bool MayBeSeenAgain() const;
   [[nodiscard]] std::vector<uint8_t> Content(Kind kind, const Name& name, size_t bytes) const;
   // The name in `bytes`, which must be exactly that datagram.
   [[nodiscard]] Name Read(Kind kind, std::span<const uint8_t> bytes) const;

@@ -310,7 +310,9 @@ void World::Loop() {
     Check(stack_->AuditAsleep());
     if (stack_->host().neglects_clients()) Fail("clients wait, and nobody will accept them");
     const bool flows_left = !stack_->stack().Flows().empty() && stack_->host().open_sockets() > 0;
-    if (Over() && !flows_left && timeline_.next() == kNever) return;
+    // A datagram that the link holds back is nobody's to wait for; its arrival is checked.
+    const bool quiet = udp_ == nullptr || link_->deadline() == kNever;
+    if (Over() && !flows_left && quiet && timeline_.next() == kNever) return;
     const Time next = NextEvent();
     if (next == kNever || next > end) return;
     timeline_.AdvanceTo(next);

@@ -73,7 +73,8 @@ std::vector<uint8_t> CompleteUdp(const WireFrame& frame) {
       at + 2 > bytes.size()) {
     throw ScriptError("an offload for something that is neither TCP nor UDP");
   }
-  const auto sum = static_cast<uint16_t>(~SlowSum(std::span(bytes).subspan(offload.checksum_start)));
+  const auto sum =
+      static_cast<uint16_t>(~SlowSum(std::span(bytes).subspan(offload.checksum_start)));
   Put16(bytes, at, sum == 0 ? 0xffff : sum);
   return bytes;
 }
