@@ -65,6 +65,7 @@ void TcpFlows::OpenInbound(std::unique_ptr<Inbound> inbound) {
   }
   flow->window_bytes = window;
   windows_bytes_ += window;
+  UpdateTicking(*flow);  // now: a frame of this pass may make the guest known
   MakeReady(*flow);
 }
 

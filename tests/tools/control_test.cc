@@ -423,6 +423,7 @@ TEST_F(ControlClients, OneThatLeavesIsForgotten) {
 }
 
 TEST_F(ControlClients, WithoutDescriptorsTheyWaitAndNobodySpins) {
+  Serve();  // a sanitizer that sees this object for the first time needs descriptors
   const Descriptor client = Connect();
   Send(client, "{}");
   rlimit before{};

@@ -92,6 +92,11 @@ TEST_P(Run, ConfiguresTheNetworkInside) {
   EXPECT_THAT(outcome.output, HasSubstr("0\n" + group + "\t" + group + "\n"));
 }
 
+TEST_P(Run, LetsAServerHaveAnyPortInside) {
+  const Outcome outcome = Script("cat /proc/sys/net/ipv4/ip_unprivileged_port_start");
+  EXPECT_EQ(outcome.output, "0\n") << outcome.errors;
+}
+
 TEST_P(Run, HonoursFamiliesAddressesAndMtu) {
   const Outcome only4 =
       Script("ip -o address; cat /etc/resolv.conf", {"--no-ipv6", "--mtu", "576"});

@@ -100,8 +100,10 @@ absl::Status SandboxNamespaces::Settle() const {
     return user_namespace_ ? NoNamespaces(true, errno)
                            : ErrnoStatus("cannot make the mount namespace private", errno);
   }
-  // Best effort: without it only ping(8) without privileges is missing.
+  // Best effort: without them only ping(8) without privileges and servers at ports below
+  // 1024 are missing. The ports are the sandbox's own: there is nothing to protect.
   (void)WriteFile("/proc/sys/net/ipv4/ping_group_range", absl::StrCat(group_, " ", group_));
+  (void)WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
   return absl::OkStatus();
 }
 

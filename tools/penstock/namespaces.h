@@ -30,7 +30,8 @@ class SandboxNamespaces final {
   // In the parent: the child's number; 0 in the child.
   [[nodiscard]] absl::StatusOr<pid_t> Fork() const;
   // In the child, first of all. From then on no mount that it makes is seen outside.
-  // Opens the group range for ping as far as the system lets it.
+  // Opens the group range for ping, and every port for servers, as far as the system
+  // lets it.
   [[nodiscard]] absl::Status Settle() const;
 
  private:

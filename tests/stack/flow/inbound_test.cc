@@ -158,6 +158,19 @@ TEST_P(InboundTest, GuestThatIsNotThereYetIsAskedForAndThenDialled) {
   ExpectAlive(connection);
 }
 
+// Its first frame comes in the very pass that dials it.
+TEST_P(InboundTest, GuestThatSpeaksAsItIsDialledIsNotLeftWaiting) {
+  Start();
+  port_ = Publish();
+  HostSocket client = HostSocket::ConnectTo(port_.bound);
+  guest().UntilWoken();  // the client was handed over
+  guest().Flow(9).Queue({.flags = kTcpRst});
+  guest().Pass();
+  guest().Advance(100ms);
+  GuestFlow& flow = guest().Arrived();
+  flow.Expect(kTcpSyn);
+}
+
 TEST_P(InboundTest, GuestThatNeverComesIsGivenUp) {
   Start();
   port_ = Publish();
