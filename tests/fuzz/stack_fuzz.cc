@@ -12,12 +12,16 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <span>
+#include <stdexcept>
 #include <vector>
 
 #include "tests/support/guest_segment.h"
 #include "tests/support/packet_builder.h"
+#include "tests/support/udp_guest.h"
 #include "tests/world/rig.h"
+#include "tests/world/sim_datagrams.h"
 
 namespace penstock {
 namespace {
@@ -29,6 +33,8 @@ using world::RigOptions;
 constexpr size_t kStepBytes = 8;
 constexpr size_t kStepsMax = 2000;
 constexpr size_t kFlows = 4;
+constexpr size_t kHeardMax = 16;
+constexpr size_t kMtuMin = 1'280;
 
 // Where a flow is, as far as the frames to the guest have shown.
 struct FuzzFlow {
@@ -42,6 +48,7 @@ class Run {
   explicit Run(std::span<const uint8_t> input)
       : rest_(input), head_{Byte(), Byte(), Byte(), Byte()}, rig_(Options()) {
     rig_.host().on_dial = [this](HostPeer& peer) { Answer(peer, head_[3]); };
+    if ((head_[2] & 4) != 0) PublishUdp();
   }
 
   void Play() {
@@ -104,13 +111,13 @@ class Run {
   void Step(std::span<const uint8_t> bytes) {
     switch (bytes[0] % 8) {
       case 0:
-        return RawFrame(bytes);
+        return (bytes[3] & 0x80) != 0 && !ports_.empty() ? GuestDatagrams(bytes) : RawFrame(bytes);
       case 1:
       case 2:
       case 3:
         return Segment(bytes);
       case 4:
-        return HostActs(bytes);
+        return (bytes[1] & 0x80) != 0 && !ports_.empty() ? ClientActs(bytes) : HostActs(bytes);
       case 5:
         return rig_.Advance(std::chrono::microseconds(uint64_t{1} << (bytes[1] % 28)));
       case 6:
@@ -217,12 +224,74 @@ class Run {
     rig_.link().PushToHost(frame.bytes, frame.offload);
   }
 
+  // One port of each family, and one that shows its clients as they are.
+  void PublishUdp() {
+    for (size_t i = 0; i < 3; ++i) {
+      const bool v6 = i == 1;
+      const auto rows = rig_.stack().Publish(
+          {.place = {.address = v6 ? *IpAddress::Parse("::") : IpAddress::V4(0, 0, 0, 0)},
+           .guest = {53, 53},
+           .protocol = PortProtocol::kUdp,
+           .identity = i == 2 ? ClientIdentity::kPreserveSource
+                              : static_cast<ClientIdentity>(head_[3] % 2 * 2)});
+      if (!rows.ok()) throw std::runtime_error(rows.status().ToString());
+      ports_.push_back(rows->front());
+    }
+  }
+
+  void ClientActs(std::span<const uint8_t> bytes) {
+    const size_t index = bytes[1] % ports_.size();
+    world::SimDatagrams& socket = *rig_.host().datagrams(static_cast<int>(index));
+    const bool v6 = !ports_[index].bound.address.is_v4();
+    const DatagramPath client{.peer = {v6 ? kPeer6 : kPeer4, static_cast<uint16_t>(bytes[3] % 8)},
+                              .local = v6 ? kPeer6 : kPeer4,
+                              .interface = bytes[3] / 64u};
+    const std::vector<uint8_t> payload(bytes[5] + size_t{bytes[6]} * 256, bytes[7]);
+    switch (bytes[2] % 8) {
+      case 0: {
+        const uint32_t ids[] = {ports_[index].id};
+        (void)rig_.stack().Unpublish(ids, LiveFlows::kReset);
+        return rig_.stepped().OnLink();
+      }
+      case 1:
+        return socket.SetRoom((bytes[4] & 1) != 0 ? SIZE_MAX : bytes[4] / 2);
+      case 2:
+        socket.batch_max = size_t{1} + bytes[4];
+        return;
+      default:
+        for (int i = 0; i <= bytes[4] % 64; ++i) {
+          (void)socket.Arrive(client,
+                              std::span(payload).first(std::min<size_t>(payload.size(), 65'507)));
+        }
+        return;
+    }
+  }
+
+  // To whom the guest heard last, to somebody near, or from another port; whole or cut.
+  void GuestDatagrams(std::span<const uint8_t> bytes) {
+    if (heard_.empty()) return;
+    const GuestDatagram& heard = heard_[bytes[1] % heard_.size()];
+    GuestDatagram answer{.source = heard.destination, .destination = heard.source};
+    answer.payload.assign(bytes[4] + size_t{bytes[5]} * 256, bytes[7]);
+    if (answer.payload.size() > 65'507) answer.payload.resize(65'507);
+    if ((bytes[6] & 1) != 0) ++answer.destination.port;
+    if ((bytes[6] & 2) != 0) ++answer.source.port;
+    for (const Bytes& frame : udp_.Frames(answer, kMtuMin)) rig_.link().PushToHost(frame);
+  }
+
   // What the stack sent has right lengths and checksums (DecodeFrame), and shows where
   // its flows are.
   void Collect() {
     while (const auto frame = rig_.link().PopToGuest()) {
       const auto segment = DecodeFrame(frame->bytes, frame->offload);
-      if (!segment) continue;
+      if (!segment) {
+        if (auto datagram = udp_.Take(frame->bytes, frame->offload)) {
+          heard_.push_back(*std::move(datagram));
+          if (heard_.size() > kHeardMax) heard_.pop_front();
+        }
+        if (udp_.malformed() > 0) throw std::runtime_error("the stack sent malformed UDP");
+        continue;
+      }
       const size_t index = segment->destination.port - size_t{40'000};
       if (index >= kFlows) continue;
       flows_[index].stack_next = segment->sequence + segment->SequenceLength();
@@ -233,6 +302,9 @@ class Run {
   const uint8_t head_[4];
   Rig rig_;
   FuzzFlow flows_[kFlows];
+  std::vector<PublishedPort> ports_;  // UDP
+  UdpGuest udp_;
+  std::deque<GuestDatagram> heard_;  // by the guest
 };
 
 }  // namespace

@@ -24,8 +24,7 @@ namespace {
 
 // A bound UDP socket, as a publisher has it.
 PortResult BoundSocket(const Endpoint& where) {
-  const PortResult result =
-      DefaultSocketFactory()->OpenPort({.stream = false, .address = where});
+  const PortResult result = DefaultSocketFactory()->OpenPort({.stream = false, .address = where});
   if (result.descriptor < 0) throw std::runtime_error("cannot bind " + where.ToString());
   return result;
 }

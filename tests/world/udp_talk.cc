@@ -53,7 +53,13 @@ UdpTalk::UdpTalk(const Scenario& scenario, Timeline& timeline, SteppedStack& sta
       ports_(static_cast<size_t>(scenario.udp_ports)) {
   for (size_t i = 0; i < ports_.size(); ++i) Publish(i);
   if (scenario_.unpublish_at_ms > 0) {
-    timeline_.In(milliseconds(scenario_.unpublish_at_ms), [this] { Unpublish(); });
+    timeline_.In(milliseconds(scenario_.unpublish_at_ms), [this] {
+      // So that datagrams are somewhere on their way; the dice say where.
+      for (uint16_t port = 0; port < ports_.size(); ++port) {
+        for (uint16_t peer = 0; peer < ports_[port].peers.size(); ++peer) AskOnce(port, peer);
+      }
+      timeline_.In(Duration{}, [this] { Unpublish(); });
+    });
   }
 }
 
