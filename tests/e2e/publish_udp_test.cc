@@ -40,10 +40,10 @@ class PublishedUdp : public ::testing::TestWithParam<SandboxCase> {
   // The guest's echo, until the test ends.
   void StartEcho() {
     Pipe output;
-    echo_ = Process({ProgramPath("net-echo"), "--udp", std::to_string(kEchoPort), "--bind",
-                     Sandbox::GuestAddress(family(), 0).address.ToString()},
-                    {.network_namespace = sandbox_.guest().descriptor(),
-                     .output = output.writing_end.get()});
+    echo_ = Process(
+        {ProgramPath("net-echo"), "--udp", std::to_string(kEchoPort), "--bind",
+         Sandbox::GuestAddress(family(), 0).address.ToString()},
+        {.network_namespace = sandbox_.guest().descriptor(), .output = output.writing_end.get()});
     output.writing_end.Close();
     char first;  // of "net-echo: listening …"
     if (read(output.reading_end.get(), &first, 1) != 1) throw std::runtime_error("no net-echo");

@@ -11,8 +11,8 @@
 namespace penstock::e2e {
 
 UdpSocket::UdpSocket(Family family)
-    : descriptor_(socket(family == Family::kIpv4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC,
-                         0)) {
+    : descriptor_(
+          socket(family == Family::kIpv4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
   if (descriptor_.get() < 0) ThrowErrno("socket");
 }
 
