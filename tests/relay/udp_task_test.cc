@@ -3,18 +3,13 @@
 // were asked, and the end.
 #include "relay/udp_task.h"
 
-#include <arpa/inet.h>
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <poll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <deque>
 #include <functional>
 #include <future>
-#include <set>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -22,100 +17,23 @@
 
 #include "relay/relay_thread.h"
 #include "tests/relay/played_stack.h"
+#include "tests/support/sandbox_datagram.h"
 
 namespace penstock {
 namespace {
 
-sockaddr_storage ToAddress(const Endpoint& endpoint, socklen_t* length) {
-  sockaddr_storage storage{};
-  if (endpoint.address.is_v4()) {
-    auto& address = reinterpret_cast<sockaddr_in&>(storage);
-    address.sin_family = AF_INET;
-    address.sin_port = htons(endpoint.port);
-    memcpy(&address.sin_addr, endpoint.address.bytes.data(), 4);
-    *length = sizeof address;
-  } else {
-    auto& address = reinterpret_cast<sockaddr_in6&>(storage);
-    address.sin6_family = AF_INET6;
-    address.sin6_port = htons(endpoint.port);
-    memcpy(&address.sin6_addr, endpoint.address.bytes.data(), 16);
-    *length = sizeof address;
-  }
-  return storage;
+// A bound UDP socket, as a publisher has it.
+PortResult BoundSocket(const Endpoint& where) {
+  const PortResult result =
+      DefaultSocketFactory()->OpenPort({.stream = false, .address = where});
+  if (result.descriptor < 0) throw std::runtime_error("cannot bind " + where.ToString());
+  return result;
 }
-
-Endpoint ToEndpoint(const sockaddr_storage& storage) {
-  if (storage.ss_family == AF_INET) {
-    const auto& address = reinterpret_cast<const sockaddr_in&>(storage);
-    return {IpAddress::From({reinterpret_cast<const uint8_t*>(&address.sin_addr), 4}),
-            ntohs(address.sin_port)};
-  }
-  const auto& address = reinterpret_cast<const sockaddr_in6&>(storage);
-  return {IpAddress::From({reinterpret_cast<const uint8_t*>(&address.sin6_addr), 16}),
-          ntohs(address.sin6_port)};
-}
-
-// A bound UDP socket that does not block.
-int BoundSocket(const Endpoint& where) {
-  const int family = where.address.is_v4() ? AF_INET : AF_INET6;
-  const int descriptor = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  const int on = 1;
-  if (family == AF_INET6) setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-  socklen_t length;
-  const sockaddr_storage address = ToAddress(where, &length);
-  if (bind(descriptor, reinterpret_cast<const sockaddr*>(&address), length) != 0) {
-    throw std::runtime_error("cannot bind " + where.ToString());
-  }
-  return descriptor;
-}
-
-Endpoint BoundTo(int descriptor) {
-  sockaddr_storage storage{};
-  socklen_t length = sizeof storage;
-  getsockname(descriptor, reinterpret_cast<sockaddr*>(&storage), &length);
-  return ToEndpoint(storage);
-}
-
-struct Message {
-  std::string text;
-  Endpoint from;
-};
 
 // A host's client.
-class Client {
+class Client : public e2e::UdpSocket {
  public:
-  explicit Client(const Endpoint& where) : descriptor_(BoundSocket(where)) {
-    const int bytes = 1 << 20;
-    setsockopt(descriptor_, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
-  }
-  ~Client() { close(descriptor_); }
-  Client(const Client&) = delete;
-  Client& operator=(const Client&) = delete;
-
-  [[nodiscard]] Endpoint endpoint() const { return BoundTo(descriptor_); }
-  void Send(const Endpoint& to, std::string_view text) {
-    socklen_t length;
-    const sockaddr_storage address = ToAddress(to, &length);
-    ASSERT_EQ(sendto(descriptor_, text.data(), text.size(), 0,
-                     reinterpret_cast<const sockaddr*>(&address), length),
-              static_cast<ssize_t>(text.size()))
-        << strerror(errno);
-  }
-  [[nodiscard]] std::optional<Message> Receive(int limit_ms = 0) {
-    pollfd readable{.fd = descriptor_, .events = POLLIN, .revents = 0};
-    if (poll(&readable, 1, limit_ms) <= 0) return std::nullopt;
-    std::string text(70'000, '\0');
-    sockaddr_storage from{};
-    socklen_t length = sizeof from;
-    const ssize_t got = recvfrom(descriptor_, text.data(), text.size(), 0,
-                                 reinterpret_cast<sockaddr*>(&from), &length);
-    if (got < 0) return std::nullopt;
-    text.resize(static_cast<size_t>(got));
-    return Message{.text = std::move(text), .from = ToEndpoint(from)};
-  }
-
- private:
-  int descriptor_;
+  explicit Client(const Endpoint& where) : UdpSocket(where.address.family) { Bind(where); }
 };
 
 IpAddress LoopbackAddress(Family family) { return Loopback(family, 0).address; }
@@ -131,10 +49,10 @@ class PlayedPort {
       relay_ = std::make_shared<Relay>(io_, RelayOptions{}, bell_);
       relay_->doorbell().SetHook([](void*) {}, nullptr);
     }
-    const int descriptor = BoundSocket(where);
-    bound_ = BoundTo(descriptor);
-    OnRelay([&] {
-      const std::shared_ptr<DatagramTask> task = MakeUdpTask(relay(), pipe_, descriptor);
+    const auto [descriptor, error, bound] = BoundSocket(where);
+    bound_ = bound;
+    OnRelay([&, number = descriptor] {
+      const std::shared_ptr<DatagramTask> task = MakeUdpTask(relay(), pipe_, number);
       task_ = task;
       relay().Add(task);
     });
@@ -281,28 +199,28 @@ INSTANTIATE_TEST_SUITE_P(Forms, UdpTaskTest,
 TEST_P(UdpTaskTest, DatagramsComeWithTheirPeersAndGoToThem) {
   PlayedPort port(form(), AnyPort());
   Client first(AnyPort()), second(AnyPort());
-  first.Send(port.bound(), "from the first");
+  first.SendTo(port.bound(), "from the first");
   Datagram* datagram = port.Next();
   EXPECT_EQ(TextOf(*datagram), "from the first");
-  EXPECT_EQ(datagram->path, (DatagramPath{.peer = first.endpoint()}));
+  EXPECT_EQ(datagram->path, (DatagramPath{.peer = first.own()}));
   const DatagramPath to_first = datagram->path;
   port.GiveBackAll();
-  second.Send(port.bound(), "");
+  second.SendTo(port.bound(), "");
   datagram = port.Next();
   EXPECT_EQ(datagram->length, 0u);
-  EXPECT_EQ(datagram->path.peer, second.endpoint());
+  EXPECT_EQ(datagram->path.peer, second.own());
 
   ASSERT_TRUE(port.Send(to_first, "to the first"));
   ASSERT_TRUE(port.Send(datagram->path, ""));
   port.Until("sent", [&] { return port.bytes_out() == 0; });
-  const auto to_it = first.Receive(5'000);
+  const auto to_it = first.TryReceive(std::chrono::seconds(5));
   ASSERT_TRUE(to_it.has_value());
   EXPECT_EQ(to_it->text, "to the first");
   EXPECT_EQ(to_it->from, port.bound());
-  const auto empty = second.Receive(5'000);
+  const auto empty = second.TryReceive(std::chrono::seconds(5));
   ASSERT_TRUE(empty.has_value());
   EXPECT_EQ(empty->text, "");
-  EXPECT_FALSE(first.Receive().has_value());
+  EXPECT_FALSE(first.TryReceive(Duration{}).has_value());
 }
 
 TEST_P(UdpTaskTest, TheLargestDatagramBothWays) {
@@ -310,12 +228,12 @@ TEST_P(UdpTaskTest, TheLargestDatagramBothWays) {
   Client client(AnyPort());
   std::string text(family() == Family::kIpv4 ? 65'507 : 65'527, 'x');
   text.front() = '<', text.back() = '>';
-  client.Send(port.bound(), text);
+  client.SendTo(port.bound(), text);
   Datagram* datagram = port.Next();
   EXPECT_EQ(TextOf(*datagram), text);
   ASSERT_TRUE(port.Send(datagram->path, text));
   port.Until("sent", [&] { return port.bytes_out() == 0; });
-  const auto back = client.Receive(5'000);
+  const auto back = client.TryReceive(std::chrono::seconds(5));
   ASSERT_TRUE(back.has_value());
   EXPECT_EQ(back->text, text);
 }
@@ -326,7 +244,7 @@ TEST_P(UdpTaskTest, ManyInOrderWithBuffersOutAllTheTime) {
   constexpr int kCount = 2'000;
   int received = 0;
   for (int i = 0; i < kCount; ++i) {
-    client.Send(port.bound(), std::to_string(i));
+    client.SendTo(port.bound(), std::to_string(i));
     if (i % 100 != 99) continue;
     port.Until("a hundred", [&] { return port.held().size() == 100; });
     for (const Datagram* datagram : port.held()) {
@@ -336,7 +254,7 @@ TEST_P(UdpTaskTest, ManyInOrderWithBuffersOutAllTheTime) {
     port.GiveBackAll();
     for (int j = i - 99; j <= i; ++j) {
       port.Until("an echo", [&] {
-        const auto echo = client.Receive();
+        const auto echo = client.TryReceive(Duration{});
         EXPECT_TRUE(!echo.has_value() || echo->text == std::to_string(j)) << j;
         return echo.has_value();
       });
@@ -351,7 +269,7 @@ TEST_P(UdpTaskTest, AStackThatTakesNothingLosesWhatIsBeyondTheLimit) {
   const std::string text(60'000, 'x');
   const auto& lost = port.relay().datagram_counts().lost_to_guest;
   for (int i = 0; i < 200 && lost.value() == 0; ++i) {
-    client.Send(port.bound(), text);
+    client.SendTo(port.bound(), text);
     port.Pump();
   }
   port.Until("a loss", [&] { return lost.value() > 0; });
@@ -360,7 +278,7 @@ TEST_P(UdpTaskTest, AStackThatTakesNothingLosesWhatIsBeyondTheLimit) {
   EXPECT_LE(held * DatagramPool::Cost(*port.held().front()), DatagramPool::kPipeBytesMax);
   // Once they are back, datagrams come again; those behind the loss may come first.
   port.GiveBackAll();
-  client.Send(port.bound(), "again");
+  client.SendTo(port.bound(), "again");
   port.Until("a datagram after the loss",
              [&] { return !port.held().empty() && TextOf(*port.held().back()) == "again"; });
 }
@@ -371,14 +289,14 @@ TEST_P(UdpTaskTest, ErrorsAreCountedAndEndNothing) {
   // Nobody can be sent to at port 0.
   const DatagramPath nobody{.peer = {LoopbackAddress(family()), 0}};
   ASSERT_TRUE(port.Send(nobody, "lost"));
-  ASSERT_TRUE(port.Send({.peer = client.endpoint()}, "not lost"));
+  ASSERT_TRUE(port.Send({.peer = client.own()}, "not lost"));
   port.Until("back", [&] { return port.bytes_out() == 0; });
-  const auto got = client.Receive(5'000);
+  const auto got = client.TryReceive(std::chrono::seconds(5));
   ASSERT_TRUE(got.has_value());
   EXPECT_EQ(got->text, "not lost");
   EXPECT_EQ(port.relay().datagram_counts().lost_to_host.value(), 1u);
   EXPECT_EQ(port.relay().datagram_counts().socket_errors.value(), 2u) << "tried twice";
-  client.Send(port.bound(), "still here");
+  client.SendTo(port.bound(), "still here");
   EXPECT_EQ(TextOf(*port.Next()), "still here");
 }
 
@@ -391,13 +309,13 @@ TEST_P(UdpTaskTest, AWildcardSocketAnswersFromTheAddressThatWasAsked) {
                        IpAddress::V4(127, 1, 2, 3)}
          : std::vector{*IpAddress::Parse("::1")};
   for (const IpAddress& address : asked) {
-    client.Send(port.bound_at(address), "who are you?");
+    client.SendTo(port.bound_at(address), "who are you?");
     Datagram* datagram = port.Next();
-    EXPECT_EQ(datagram->path, (DatagramPath{.peer = client.endpoint(), .local = address}));
+    EXPECT_EQ(datagram->path, (DatagramPath{.peer = client.own(), .local = address}));
     ASSERT_TRUE(port.Send(datagram->path, "I am the one you asked"));
     port.GiveBackAll();
     port.Until("sent", [&] { return port.bytes_out() == 0; });
-    const auto answer = client.Receive(5'000);
+    const auto answer = client.TryReceive(std::chrono::seconds(5));
     ASSERT_TRUE(answer.has_value());
     EXPECT_EQ(answer->from, port.bound_at(address));
   }
@@ -406,44 +324,44 @@ TEST_P(UdpTaskTest, AWildcardSocketAnswersFromTheAddressThatWasAsked) {
 TEST_P(UdpTaskTest, ClosingSendsWhatWaitsAndFreesTheAddress) {
   PlayedPort port(form(), AnyPort());
   Client client(AnyPort());
-  ASSERT_TRUE(port.Send({.peer = client.endpoint()}, "before the end"));
+  ASSERT_TRUE(port.Send({.peer = client.own()}, "before the end"));
   port.CloseSocket();
-  close(BoundSocket(port.bound()));  // throws if the address is in use
-  const auto got = client.Receive(5'000);
+  close(BoundSocket(port.bound()).descriptor);  // throws if the address is in use
+  const auto got = client.TryReceive(std::chrono::seconds(5));
   ASSERT_TRUE(got.has_value());
   EXPECT_EQ(got->text, "before the end");
   // The pipe goes on: what the stack sends comes back.
-  ASSERT_TRUE(port.Send({.peer = client.endpoint()}, "after the end"));
+  ASSERT_TRUE(port.Send({.peer = client.own()}, "after the end"));
   port.Until("back", [&] { return port.bytes_out() == 0; });
   EXPECT_EQ(port.relay().datagram_counts().lost_to_host.value(), 1u);
   EXPECT_FALSE(port.pipe().relay_done.load());
   port.SayLastWord();
   port.Until("the relay's last word", [&] { return port.pipe().relay_done.load(); });
-  EXPECT_FALSE(client.Receive().has_value());
+  EXPECT_FALSE(client.TryReceive(Duration{}).has_value());
 }
 
 TEST_P(UdpTaskTest, TheEndWithDatagramsUnderWay) {
   PlayedPort port(form(), AnyPort());
   Client client(AnyPort());
-  for (int i = 0; i < 50; ++i) client.Send(port.bound(), "to guest");
+  for (int i = 0; i < 50; ++i) client.SendTo(port.bound(), "to guest");
   (void)port.Next();
-  for (int i = 0; i < 50; ++i) ASSERT_TRUE(port.Send({.peer = client.endpoint()}, "to host"));
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(port.Send({.peer = client.own()}, "to host"));
   port.SayLastWord();
-  for (int i = 0; i < 50; ++i) client.Send(port.bound(), "too late");
+  for (int i = 0; i < 50; ++i) client.SendTo(port.bound(), "too late");
   port.Until("the relay's last word", [&] { return port.pipe().relay_done.load(); });
   port.Pump();
   EXPECT_EQ(port.bytes_out(), 0u);
   EXPECT_TRUE(port.pipe().to_guest.empty());
-  close(BoundSocket(port.bound()));
+  close(BoundSocket(port.bound()).descriptor);
 }
 
 // The destructor checks that nothing is lost.
 TEST_P(UdpTaskTest, ShutdownWithDatagramsUnderWay) {
   PlayedPort port(form(), AnyPort());
   Client client(AnyPort());
-  for (int i = 0; i < 50; ++i) client.Send(port.bound(), "to guest");
+  for (int i = 0; i < 50; ++i) client.SendTo(port.bound(), "to guest");
   (void)port.Next();
-  for (int i = 0; i < 50; ++i) ASSERT_TRUE(port.Send({.peer = client.endpoint()}, "to host"));
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(port.Send({.peer = client.own()}, "to host"));
 }
 
 TEST_P(UdpTaskTest, ShutdownLeavesNoDescriptor) {

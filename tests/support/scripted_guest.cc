@@ -430,6 +430,11 @@ void ScriptedGuest::SendTooBig(const TooBig& report) {
   Pump();
 }
 
+void ScriptedGuest::SendFrames(const std::vector<std::vector<uint8_t>>& frames) {
+  for (const std::vector<uint8_t>& frame : frames) Queue({.bytes = frame});
+  Pump();
+}
+
 void ScriptedGuest::DestroyStack() {
   link_ = nullptr;
   stack_.reset();

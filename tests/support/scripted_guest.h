@@ -212,6 +212,8 @@ class ScriptedGuest {
 
   // The guest's ICMP error about a segment of the stack's, then a pass.
   void SendTooBig(const TooBig& report);
+  // Any other frames of the guest's, then a pass.
+  void SendFrames(const std::vector<std::vector<uint8_t>>& frames);
   // Nothing may be sent or waited for afterwards.
   void DestroyStack();
 
