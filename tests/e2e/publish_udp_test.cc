@@ -70,13 +70,20 @@ class PublishedUdp : public ::testing::TestWithParam<SandboxCase> {
       }
     }
     while (!under_way.empty()) receive();
-    for (UdpSocket& socket : sockets) EXPECT_FALSE(socket.TryReceive(Duration{}).has_value());
+    for (UdpSocket& socket : sockets) {
+      EXPECT_FALSE(socket.TryReceive(Duration{}).has_value());
+      used_.push_back(std::move(socket));
+    }
   }
+  // What waits for a neighbour in the guest's kernel may be overtaken by what is sent
+  // when the answer comes: so the first datagram travels alone.
+  void MeetTheGuest() { EchoAtOnce(1, 1, 10); }
 
   World world_;
   Sandbox sandbox_{{.via = GetParam().via,
                     .penstock_options = {"--publish", "127.0.0.1:7791-7792:7791-7792/udp",
                                          "--publish", "[::1]:7791-7792:7791-7792/udp"}}};
+  std::vector<UdpSocket> used_;  // kept: a port that comes again is the same peer
   Process echo_;
   Descriptor echo_output_;
 };
@@ -85,14 +92,15 @@ INSTANTIATE_TEST_SUITE_P(E2e, PublishedUdp, ::testing::ValuesIn(EveryCase()), Ca
 
 TEST_P(PublishedUdp, OneThreeAndFiveHundredClientsAtOnce) {
   StartEcho();
+  MeetTheGuest();
   EchoAtOnce(1, 100, 200);
   EchoAtOnce(3, 100, 1'000);
   EchoAtOnce(500, 10, 100);
   if (GetParam().via == Via::kPlain) return;
   const Stats stats = sandbox_.ReadStats();
-  EXPECT_EQ(stats["udp_peers_opened"], 504u) << stats.ToString();
-  EXPECT_EQ(stats["udp_datagrams_to_guest"], 100u + 300u + 5'000u) << stats.ToString();
-  EXPECT_EQ(stats["udp_datagrams_to_host"], 100u + 300u + 5'000u) << stats.ToString();
+  EXPECT_EQ(stats["udp_peers_opened"], 505u) << stats.ToString();
+  EXPECT_EQ(stats["udp_datagrams_to_guest"], 1u + 100u + 300u + 5'000u) << stats.ToString();
+  EXPECT_EQ(stats["udp_datagrams_to_host"], 1u + 100u + 300u + 5'000u) << stats.ToString();
 }
 
 // Dozens of fragments each way, cut and put together by the guest's kernel.
