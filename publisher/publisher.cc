@@ -76,11 +76,11 @@ absl::Status BindFailure(const PortSpec& spec, const Endpoint& address, int erro
 void ReadGauge(const PortGauge& gauge, PublishedPort& row) {
   // What ended was accepted before: read in this order, the difference is never less than
   // nothing.
-  const uint64_t ended = gauge.ended.load(std::memory_order_acquire);
-  row.flows_total = gauge.accepted.load(std::memory_order_acquire);
+  const uint64_t ended = gauge.ended.value();
+  row.flows_total = gauge.accepted.value();
   row.flows_live = row.flows_total - ended;
-  row.bytes_to_guest = gauge.bytes_to_guest.load(std::memory_order_relaxed);
-  row.bytes_to_host = gauge.bytes_to_host.load(std::memory_order_relaxed);
+  row.bytes_to_guest = gauge.bytes_to_guest.value();
+  row.bytes_to_host = gauge.bytes_to_host.value();
 }
 
 bool IsExcluded(const PortSpec& spec, uint16_t port) {

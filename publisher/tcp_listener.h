@@ -116,7 +116,7 @@ auto TcpListener<Acceptor>::Run([[maybe_unused]] std::shared_ptr<TcpListener> se
       failed = bool{error};
     }
     if (failed && self_ != nullptr) {
-      AddTo(relay_.listener_counts().accept_pauses, 1);
+      relay_.listener_counts().accept_pauses.Add(1);
       co_await acceptor_.AsyncPause(std::exchange(pause_, std::min(2 * pause_, kAcceptPauseMax)),
                                     kNoThrow);
     }
@@ -149,11 +149,11 @@ auto TcpListener<Acceptor>::AcceptBatch() -> Stop {
       case EHOSTDOWN:
       case EHOSTUNREACH:
       case ENONET:
-        AddTo(relay_.listener_counts().accept_errors, 1);
+        relay_.listener_counts().accept_errors.Add(1);
         break;
       // EMFILE, ENFILE, ENOBUFS, ENOMEM; and whatever else, rather late than never.
       default:
-        AddTo(relay_.listener_counts().accept_errors, 1);
+        relay_.listener_counts().accept_errors.Add(1);
         return Stop::kNoResources;
     }
   }
@@ -170,7 +170,7 @@ void TcpListener<Acceptor>::HandOver(AcceptResult accepted) {
                                                          .client = accepted.client,
                                                          .host = host,
                                                          .guest_port = gauge.guest_port})) {
-    AddTo(relay_.listener_counts().clients_denied, 1);
+    relay_.listener_counts().clients_denied.Add(1);
     return;  // the socket resets
   }
   auto inbound = std::make_unique<Inbound>();
@@ -179,7 +179,7 @@ void TcpListener<Acceptor>::HandOver(AcceptResult accepted) {
   inbound->port = settings_.gauge;
   inbound->client = accepted.client;
   inbound->show_client = settings_.identity == ClientIdentity::kPreserveSource;
-  AddTo(gauge.accepted, 1);
+  gauge.accepted.Add(1);
   gauge.dialing.fetch_add(1, std::memory_order_seq_cst);
   relay_.HandOver(std::move(inbound));
 }

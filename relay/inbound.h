@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "relay/counter.h"
 #include "relay/endpoint.h"
 
 namespace penstock {
@@ -43,19 +44,13 @@ struct PortGauge {
   std::atomic<uint32_t> dialing{0};
   std::atomic<bool> paused{false};
 
-  // Written by the listener.
-  std::atomic<uint64_t> accepted{0};
-  // Written by the stack.
-  std::atomic<uint64_t> ended{0};  // of the accepted ones
-  std::atomic<uint64_t> bytes_to_guest{0};
-  std::atomic<uint64_t> bytes_to_host{0};
+  Counter accepted;  // the listener's
+  // The stack's.
+  Counter ended;  // of the accepted ones
+  Counter bytes_to_guest;
+  Counter bytes_to_host;
   bool cut = false;  // the stack's own: refuse what was accepted before the removal
 };
-
-// `count` += n where there is one writer: no locked instruction.
-inline void AddTo(std::atomic<uint64_t>& count, uint64_t n) noexcept {
-  count.store(count.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
-}
 
 struct Inbound {
   Inbound* next = nullptr;

@@ -122,9 +122,9 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   void HandOver(std::unique_ptr<Inbound> inbound);
   // Totals of what never reached the stack; any thread reads.
   struct ListenerCounts {
-    std::atomic<uint64_t> accept_errors{0};
-    std::atomic<uint64_t> accept_pauses{0};
-    std::atomic<uint64_t> clients_denied{0};
+    Counter accept_errors;
+    Counter accept_pauses;
+    Counter clients_denied;
   };
   [[nodiscard]] ListenerCounts& listener_counts() { return listener_counts_; }
 

@@ -227,9 +227,9 @@ CounterSnapshot Stack::Impl::Snapshot() const {
   CounterSnapshot snapshot = counters_.Snapshot();
   for (Relay* relay : relays_) {
     const Relay::ListenerCounts& counts = relay->listener_counts();
-    snapshot.accept_errors += counts.accept_errors.load(std::memory_order_relaxed);
-    snapshot.accept_pauses += counts.accept_pauses.load(std::memory_order_relaxed);
-    snapshot.inbound_denied += counts.clients_denied.load(std::memory_order_relaxed);
+    snapshot.accept_errors += counts.accept_errors.value();
+    snapshot.accept_pauses += counts.accept_pauses.value();
+    snapshot.inbound_denied += counts.clients_denied.value();
     const DatagramCounts& datagrams = relay->datagram_counts();
     snapshot.udp_lost_queue += datagrams.lost_to_guest.value();
     snapshot.udp_lost_at_socket += datagrams.lost_to_host.value();

@@ -100,7 +100,7 @@ void TcpFlows::Close(Flow& flow, FlowEnd end, bool abort) {
   flow.abort = abort;
   closing_.push_back(&flow);
   flow.last_progress = now_;
-  if (flow.port != nullptr) AddTo(flow.port->ended, 1);
+  if (flow.port != nullptr) flow.port->ended.Add(1);
   FlowInfo info = Describe(flow, now_);
   info.state = "closed";
   if (closed_.size() < kClosedMax) {

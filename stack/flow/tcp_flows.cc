@@ -206,7 +206,7 @@ void TcpFlows::NoteRecord(Flow& flow) {
     flow.pending_tail = pcb.received_tail;
     flow.pending_bytes += pcb.received_bytes;
     flow.bytes_to_host += pcb.received_bytes;
-    if (flow.port != nullptr) AddTo(flow.port->bytes_to_host, pcb.received_bytes);
+    if (flow.port != nullptr) flow.port->bytes_to_host.Add(pcb.received_bytes);
     flow.last_progress = now_;
     to_host_bytes_ += pcb.received_bytes;
     counters_.payload_bytes_to_host.Add(pcb.received_bytes);
@@ -254,7 +254,7 @@ void TcpFlows::ReleaseAcknowledged(Flow& flow) {
   if (bytes == 0) return;
   flow.last_progress = now_;
   flow.bytes_to_guest += bytes;
-  if (flow.port != nullptr) AddTo(flow.port->bytes_to_guest, bytes);
+  if (flow.port != nullptr) flow.port->bytes_to_guest.Add(bytes);
   while (bytes > 0) {
     Block* block = flow.blocks_head;
     PENSTOCK_CHECK(block != nullptr);

@@ -36,7 +36,7 @@ void TcpFlows::OpenInbound(std::unique_ptr<Inbound> inbound) {
   Flow* flow = tuple ? NewFlow(*tuple) : nullptr;
   if (flow == nullptr) {
     counters_.inbound_refused_limit.Add(port.cut ? 0 : 1);
-    AddTo(port.ended, 1);
+    port.ended.Add(1);
     return OnGuestAnswered(port);  // and the socket resets
   }
   counters_.inbound_opened.Add(1);

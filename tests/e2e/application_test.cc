@@ -84,6 +84,47 @@ TEST_P(Application, HttpsWithALongCertificateChain) {
 
 // ---------------------------------------------------------------- published ports
 
+// Until a server of the guest's listens there: looked at from within the guest.
+void WaitForServer(const Sandbox& sandbox, Family family, uint16_t port) {
+  const Time limit = Clock::now() + std::chrono::seconds(20);
+  for (;;) {
+    TcpSocket probe = sandbox.GuestSocket(family);
+    if (probe.TryConnect(Sandbox::GuestAddress(family, port)) == 0) return;
+    if (Clock::now() > limit) throw std::runtime_error("the server does not listen");
+  }
+}
+
+// Serves `folder` on port 8080, and on 8085 says whom a PROXY header names.
+Process StartNginx(const Sandbox& sandbox, Family family, const TemporaryFolder& folder) {
+  WriteFile(folder / "nginx.conf",
+            "daemon off;\nmaster_process off;\npid " + (folder / "pid") +
+                ";\nerror_log stderr warn;\nevents { worker_connections 1024; }\n"
+                "http { access_log off; keepalive_requests 1000000;\n"
+                "  client_body_temp_path " +
+                (folder / "body") +
+                ";\n"
+                "  proxy_temp_path " +
+                (folder / "proxy") +
+                ";\n"
+                "  fastcgi_temp_path " +
+                (folder / "fastcgi") +
+                ";\n"
+                "  uwsgi_temp_path " +
+                (folder / "uwsgi") +
+                ";\n"
+                "  scgi_temp_path " +
+                (folder / "scgi") +
+                ";\n"
+                "  server { listen 8085 proxy_protocol; listen [::]:8085 proxy_protocol;\n"
+                "    return 200 \"$proxy_protocol_addr $proxy_protocol_port\"; }\n"
+                "  server { listen 8080; listen [::]:8080; root " +
+                (folder / "") + "; } }\n");
+  Process server({"nginx", "-p", folder / "", "-c", folder / "nginx.conf"},
+                 {.network_namespace = sandbox.guest().descriptor()});
+  WaitForServer(sandbox, family, 8080);
+  return server;
+}
+
 // A server in the guest, reached by a port of the host's loopback under its own number.
 class PublishedApplication : public ::testing::TestWithParam<SandboxCase> {
  protected:
@@ -101,44 +142,6 @@ class PublishedApplication : public ::testing::TestWithParam<SandboxCase> {
     return Process(command, {.network_namespace = sandbox_.guest().descriptor(),
                              .output = output_.writing_end.get()});
   }
-  // Until a server of the guest's listens there: looked at from within the guest.
-  void WaitForServer(uint16_t port) {
-    const Time limit = Clock::now() + std::chrono::seconds(20);
-    for (;;) {
-      TcpSocket probe = sandbox_.GuestSocket(family());
-      if (probe.TryConnect(Sandbox::GuestAddress(family(), port)) == 0) return;
-      if (Clock::now() > limit) throw std::runtime_error("the server does not listen");
-    }
-  }
-
-  // Serves `folder_` on port 8080.
-  [[nodiscard]] Process StartNginx() {
-    WriteFile(folder_ / "nginx.conf",
-              "daemon off;\nmaster_process off;\npid " + (folder_ / "pid") +
-                  ";\nerror_log stderr warn;\nevents { worker_connections 1024; }\n"
-                  "http { access_log off; keepalive_requests 1000000;\n"
-                  "  client_body_temp_path " +
-                  (folder_ / "body") +
-                  ";\n"
-                  "  proxy_temp_path " +
-                  (folder_ / "proxy") +
-                  ";\n"
-                  "  fastcgi_temp_path " +
-                  (folder_ / "fastcgi") +
-                  ";\n"
-                  "  uwsgi_temp_path " +
-                  (folder_ / "uwsgi") +
-                  ";\n"
-                  "  scgi_temp_path " +
-                  (folder_ / "scgi") +
-                  ";\n"
-                  "  server { listen 8080; listen [::]:8080; root " +
-                  (folder_ / "") + "; } }\n");
-    Process server = InGuest({"nginx", "-p", folder_ / "", "-c", folder_ / "nginx.conf"});
-    WaitForServer(8080);
-    return server;
-  }
-
   World world_;
   TemporaryFolder folder_;
   Pipe output_;  // what servers say
@@ -153,7 +156,7 @@ TEST_P(PublishedApplication, CurlFetchesFromNginx) {
   std::string page(5 << 20, '\0');
   FillPattern(1, 0, {reinterpret_cast<uint8_t*>(page.data()), page.size()});
   WriteFile(folder_ / "page", page);
-  const Process server = StartNginx();
+  const Process server = StartNginx(sandbox_, family(), folder_);
   RunOrThrow({"curl", "--disable", "--silent", "--show-error", "--fail", "--max-time", "60",
               "--noproxy", "*", "--output", folder_ / "got",
               "http://" + Loopback() + ":8080/page"});
@@ -163,7 +166,7 @@ TEST_P(PublishedApplication, CurlFetchesFromNginx) {
 // Ten seconds of requests on 64 connections: none fails.
 TEST_P(PublishedApplication, WrkLoadsNginxAndNoRequestFails) {
   WriteFile(folder_ / "page", std::string(1000, 'x'));
-  const Process server = StartNginx();
+  const Process server = StartNginx(sandbox_, family(), folder_);
   const std::string report =
       RunOrThrow({"wrk", "--threads", "1", "--connections", "64", "--duration", "10s",
                   "http://" + Loopback() + ":8080/page"});
@@ -175,7 +178,7 @@ TEST_P(PublishedApplication, WrkLoadsNginxAndNoRequestFails) {
 
 TEST_P(PublishedApplication, Iperf3RunsBothWays) {
   const Process server = InGuest({"iperf3", "--server", "--port", "8081"});
-  WaitForServer(8081);
+  WaitForServer(sandbox_, family(), 8081);
   for (const char* direction : {"--forceflush", "--reverse"}) {
     const std::string report = RunOrThrow({"iperf3", "--client", BareLoopback(), DigitOption(),
                                            "--port", "8081", "--bytes", "200M", direction});
@@ -210,6 +213,29 @@ TEST_P(PublishedApplication, NcatCopiesBothWays) {
   ASSERT_TRUE(until_served(connect + "--recv-only 8083 > " + (folder_ / "given")));
   EXPECT_EQ(giver.Wait(std::chrono::seconds(20)), 0);
   EXPECT_TRUE(ReadFile(folder_ / "given") == text) << "the host's copy differs";
+}
+
+class ProxyProtocol : public ::testing::TestWithParam<Family> {
+ protected:
+  World world_;
+  TemporaryFolder folder_;
+  Sandbox sandbox_{{.penstock_options = {"--client-identity", "proxy-protocol", "--publish",
+                                         "127.0.0.1:8085:8085", "--publish", "[::1]:8085:8085"}}};
+};
+
+INSTANTIATE_TEST_SUITE_P(E2e, ProxyProtocol, ::testing::Values(Family::kIpv4, Family::kIpv6),
+                         [](const auto& test) { return Name(test.param); });
+
+// A real server understands the header, and knows the client on the host by it.
+TEST_P(ProxyProtocol, NginxKnowsTheClient) {
+  const Process server = StartNginx(sandbox_, GetParam(), folder_);
+  const std::string address = GetParam() == Family::kIpv4 ? "127.0.0.1" : "[::1]";
+  const std::string named = RunOrThrow(
+      {"curl", "--disable", "--silent", "--show-error", "--fail", "--max-time", "30", "--noproxy",
+       "*", "--write-out", "\n%{local_ip} %{local_port}", "http://" + address + ":8085/"});
+  const size_t line = named.find('\n');
+  ASSERT_NE(line, std::string::npos) << named;
+  EXPECT_EQ(named.substr(0, line), named.substr(line + 1));
 }
 
 // The demo, with a small file: it compares every copy itself.

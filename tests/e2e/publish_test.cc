@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -33,30 +34,24 @@ int ErrorOfConnection(const Endpoint& destination) {
   return 0;
 }
 
-// Accepts `count` connections and sends each its bytes back until it ends.
-void EchoConnections(TcpListener& listener, int count) {
-  std::vector<std::future<void>> connections;
-  for (int i = 0; i < count; ++i) {
-    connections.push_back(std::async(std::launch::async, [socket = listener.Accept()]() mutable {
-      std::array<uint8_t, 65536> bytes;
-      for (size_t size; (size = socket.Receive(bytes)) > 0;) {
-        for (size_t sent = 0; sent < size;) {
-          sent += socket.Send(std::span(bytes).subspan(sent, size - sent));
-        }
-      }
-    }));
-  }
-  for (auto& connection : connections) connection.get();
-}
-
 class PublishedPorts : public ::testing::TestWithParam<SandboxCase> {
  protected:
   [[nodiscard]] static Family family() { return GetParam().family; }
   [[nodiscard]] Endpoint At(uint16_t port) const { return sandbox_.Published(family(), port); }
 
+  // net-echo in the guest, until the test ends.
+  void StartEcho() {
+    Pipe output;
+    echo_ = Process(
+        {ProgramPath("net-echo"), "--tcp", std::to_string(kEchoPort)},
+        {.network_namespace = sandbox_.guest().descriptor(), .output = output.writing_end.get()});
+    output.writing_end.Close();
+    char first;  // of "net-echo: listening …"
+    if (read(output.reading_end.get(), &first, 1) != 1) throw std::runtime_error("no net-echo");
+    echo_output_ = std::move(output.reading_end);
+  }
+
   void EchoAtOnce(int count, uint64_t bytes) {
-    TcpListener listener = sandbox_.GuestListener(kEchoPort);
-    auto guest = Concurrently([&] { EchoConnections(listener, count); });
     std::vector<std::future<void>> clients;
     for (int i = 0; i < count; ++i) {
       clients.push_back(Concurrently([&, i] {
@@ -67,18 +62,20 @@ class PublishedPorts : public ::testing::TestWithParam<SandboxCase> {
       }));
     }
     for (auto& client : clients) client.get();
-    guest.get();
   }
 
   World world_;
   Sandbox sandbox_{{.via = GetParam().via,
                     .penstock_options = {"--publish", "127.0.0.1:7781-7789:7781-7789", "--publish",
                                          "[::1]:7781-7789:7781-7789"}}};
+  Process echo_;
+  Descriptor echo_output_;
 };
 
 INSTANTIATE_TEST_SUITE_P(E2e, PublishedPorts, ::testing::ValuesIn(PenstockCases()), CaseName);
 
 TEST_P(PublishedPorts, OneThreeAndFiveHundredAtOnce) {
+  StartEcho();
   EchoAtOnce(1, 1 << 20);
   EchoAtOnce(3, 1 << 20);
   EchoAtOnce(500, 1 << 12);

@@ -207,7 +207,7 @@ void FlowAudit::AuditPorts() {
   }
   for (const auto& [gauge, counts] : found) {
     Require(gauge->dialing.load() == counts.first, "clients that wait, and their count, differ");
-    Require(gauge->accepted.load() - gauge->ended.load() == counts.second,
+    Require(gauge->accepted.value() - gauge->ended.value() == counts.second,
             "a published port's connections and their count differ");
     Require(counts.first <= gauge->dialing_max, "more clients of a port wait than allowed");
   }
