@@ -191,6 +191,7 @@ void UdpTalk::OnAnswer(uint16_t port, const DatagramPath& to, std::span<const ui
                       port, " for ", to.peer.ToString()));
   }
   if (++sent->second > 1 && scenario_.duplicate == 0) Fail("an answer arrives twice");
+  CheckOrder(ports_[name.port].peers[name.peer].last_answer, name);
   if (!MayBeSeenAgain() && late_.contains(name)) {
     Fail("an answer arrives after its client was to be forgotten");
   }
@@ -231,6 +232,7 @@ void UdpTalk::OnQuestion(const GuestDatagram& datagram) {
   }
   if (++asked->second.second > 1 && scenario_.duplicate == 0) Fail("a question arrives twice");
   ++questions_arrived_;
+  CheckOrder(ports_[name.port].peers[name.peer].last_question, name);
   CheckIdentity(datagram, name);
   // None, one or two answers; and one from a port that nobody asked.
   for (int64_t count = dice_.From(0, 2); count > 0; --count) {
@@ -238,6 +240,12 @@ void UdpTalk::OnQuestion(const GuestDatagram& datagram) {
     timeline_.In(after, [this, datagram, name] { Answer(datagram, name, false); });
   }
   if (dice_.PerMille(100)) Answer(datagram, name, true);
+}
+
+void UdpTalk::CheckOrder(int64_t& last, const Name& name) const {
+  const bool swaps = scenario_.reorder > 0 || scenario_.duplicate > 0 || MayBeSeenAgain();
+  if (!swaps && int64_t{name.number} <= last) Fail("a datagram overtakes another one");
+  last = name.number;
 }
 
 void UdpTalk::CheckIdentity(const GuestDatagram& datagram, const Name& name) {

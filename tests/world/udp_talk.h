@@ -8,6 +8,7 @@
 //   - the guest sees the client as the port's identity demands, and nobody else as it;
 //   - an answer reaches the client that asked, by the address that it asked, and not after
 //     the timeout;
+//   - between two ends, what arrives keeps its order (unless the link swaps or doubles);
 //   - what neither arrives nor was lost by the link was counted, by cause.
 // Throws Violation. One thread.
 #ifndef PENSTOCK_TESTS_WORLD_UDP_TALK_H_
@@ -69,6 +70,8 @@ class UdpTalk final {
     DatagramPath path;
     uint32_t asked = 0;
     Time refreshed{};  // it was heard of last then, or before
+    // Numbers of what arrived last, each way; -1: nothing.
+    int64_t last_question = -1, last_answer = -1;
   };
   struct Port {
     uint32_t id = 0;
@@ -84,6 +87,8 @@ class UdpTalk final {
   void Answer(const GuestDatagram& question, const Name& name, bool misled);
   void OnAnswer(uint16_t port, const DatagramPath& to, std::span<const uint8_t> bytes);
   void NoteSent(const Name& answer);
+  // Nothing between the two ends swaps datagrams but the link.
+  void CheckOrder(int64_t& last, const Name& name) const;
   void CheckIdentity(const GuestDatagram& datagram, const Name& name);
   [[nodiscard]] bool MayBeSeenAgain() const;
   [[nodiscard]] std::vector<uint8_t> Content(Kind kind, const Name& name, size_t bytes) const;
