@@ -297,8 +297,8 @@ bool Engine::Connect(Pcb& pcb, const TcpTuple& tuple, const OpenOptions& options
     pcb.pcb_ = nullptr;
     return false;
   }
-  // What the SYN says (LwipCallbacks::Output).
-  made->rcv_wnd = made->rcv_ann_wnd = std::min(options.window_bytes, kInitialWindowBytes);
+  // The window stays lwIP's until the guest answers (Connected): it asserts that a
+  // SYN-ACK with a scale finds its own. What the SYN says is Output's.
   return true;
 }
 

@@ -36,6 +36,9 @@ Config ConfigOf(const Scenario& scenario) {
   return config;
 }
 
+// lwIP's, in SYN_RCVD.
+constexpr int64_t kGuestHandshakeMs = 20'000;
+
 constexpr int64_t kDenied = 4, kSilence = 3;  // FlowScript::answer
 
 bool Denies(const Scenario& scenario, const IngressRequest& request) {
@@ -351,6 +354,7 @@ LinkFacts World::Facts() const {
                          counters.drops_of(DropCause::kFlowLimit) >
                      0,
           .handshakes_given_up = counters.flows_handshake_timeout > 0,
+          .paused_long = scenario_.pause_ms >= kGuestHandshakeMs,
           .clients_refused = counters.inbound_refused_limit + counters.inbound_dial_timeout > 0,
           .unpublished = unpublished_,
           .cut = unpublished_ && scenario_.unpublish_reset != 0};

@@ -290,6 +290,21 @@ TEST_P(InboundTest, SmallSegmentsAndScaledWindows) {
   EXPECT_EQ(connection.host.received(), back);
 }
 
+// Where many flows share the buffers, a new one starts with a window of 16 KiB or less,
+// whether or not the guest's SYN-ACK has a window scale.
+TEST_P(InboundTest, SmallWindowsWhereManyShareTheBuffers) {
+  Config config;
+  config.buffer_bytes_max = 1 << 20;
+  Begin(config);
+  std::vector<Connection> connections;
+  for (int i = 0; i < 20; ++i) {
+    connections.push_back(
+        Open({.window_scale = i % 2 == 0 ? std::optional<uint8_t>(4) : std::nullopt}));
+  }
+  for (Connection& connection : connections) ExpectAlive(connection);
+  EXPECT_LE(connections.back().flow.window_left(), 16'384u);
+}
+
 TEST_P(InboundTest, NoLiveTupleIsUsedTwice) {
   Begin();
   std::set<uint16_t> ports;
