@@ -22,6 +22,7 @@ class PortTask {
  private:
   friend class Relay;
   std::list<PortTask*>::iterator place_;  // among the relay's ports
+  bool listed_ = false;
 };
 
 }  // namespace penstock

@@ -105,7 +105,10 @@ void Relay::Adopt(std::shared_ptr<DatagramTask> task) {
   adopted.place_in_pipes_ = datagram_tasks_.insert(datagram_tasks_.end(), std::move(task));
 }
 
-void Relay::Release(DatagramTask& task) { datagram_tasks_.erase(task.place_in_pipes_); }
+void Relay::Release(DatagramTask& task) {
+  Unlist(task);  // the stack's last word may come before the port is removed
+  datagram_tasks_.erase(task.place_in_pipes_);
+}
 
 void Relay::TellStack(DatagramPipe& pipe) {
   TellStackLater(pipe);
@@ -128,12 +131,17 @@ DatagramScratch& Relay::scratch() {
 void Relay::Add(std::shared_ptr<PortTask> port) {
   PortTask& task = *port;
   task.place_ = ports_.insert(ports_.end(), &task);
+  task.listed_ = true;
   task.Begin(std::move(port));
 }
 
 void Relay::Remove(PortTask& port) {
-  ports_.erase(port.place_);
+  Unlist(port);
   port.Close();
+}
+
+void Relay::Unlist(PortTask& port) {
+  if (std::exchange(port.listed_, false)) ports_.erase(port.place_);
 }
 
 void Relay::HandOver(std::unique_ptr<Inbound> inbound) {
@@ -145,7 +153,6 @@ Inbound* Relay::TakeInbound() { return inbound_.TakeInOrder(); }
 
 void Relay::Shutdown() {
   shut_down_ = true;
-  while (!ports_.empty()) Remove(*ports_.front());
   while (!ports_.empty()) Remove(*ports_.front());
   for (const auto& task : std::exchange(datagram_tasks_, {})) task->Abandon();
   while (!tasks_.empty()) tasks_.front()->Abandon();

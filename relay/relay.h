@@ -145,6 +145,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // The task of the flow that opens, nullptr if none does.
   FlowTask* BeginTask(FlowPipe& pipe);
   void WakeWaiters();
+  void Unlist(PortTask& port);
 
   boost::asio::io_context& io_;
   const RelayOptions options_;

@@ -2,6 +2,7 @@
 // for, who refuses and how soon, and that from the handshake on both ends mean what they
 // say. RFC 9293 3.5 and 3.10.7.3.
 #include <cerrno>
+#include <mutex>
 #include <set>
 #include <vector>
 
@@ -213,8 +214,10 @@ TEST_P(InboundTest, ClientResetsWhileTheGuestIsDialled) {
 
 TEST_P(InboundTest, HookRefusesAndTheClientIsReset) {
   Config config;
+  std::mutex mutex;  // the hook is the relay thread's
   std::vector<IngressRequest> asked;
   config.ingress_hook = [&](const IngressRequest& request) {
+    const std::lock_guard lock(mutex);
     asked.push_back(request);
     return false;
   };
@@ -223,6 +226,7 @@ TEST_P(InboundTest, HookRefusesAndTheClientIsReset) {
   ExpectReset(client);
   EXPECT_EQ(counters().inbound_denied, 1u);
   EXPECT_EQ(counters().inbound_opened, 0u);
+  const std::lock_guard lock(mutex);
   ASSERT_EQ(asked.size(), 1u);
   EXPECT_EQ(asked[0].client, client.own());
   EXPECT_EQ(asked[0].host, port_.bound);
