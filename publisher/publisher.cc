@@ -233,6 +233,8 @@ void Publisher::BeginListener(Port& port, int descriptor) {
 bool Publisher::BeginDatagrams(Port& port, int descriptor) {
   const RelayPlace& place = relays_[port.place];
   const auto pipe = std::make_shared<DatagramPipe>();
+  // Each datagram gets a header in front of it.
+  pipe->may_join = port.row.identity != ClientIdentity::kProxyProtocol;
   place.run([&] {
     port.task = options_.make_udp_task(*place.relay, pipe, descriptor);
     if (port.task != nullptr) place.relay->Add(port.task);

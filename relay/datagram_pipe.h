@@ -28,16 +28,19 @@
 //   3. The stack takes the last of its datagrams home and lets go of the pipe.
 //
 // Late marks do no harm: a pipe on a list of ReadyPipes keeps itself alive, and a side
-// that is done has cleared its own pointer (`relay_task`, `stack_port`).
+// that is done has cleared its own pointer (`relay_task`, `stack_end`).
 #ifndef PENSTOCK_RELAY_DATAGRAM_PIPE_H_
 #define PENSTOCK_RELAY_DATAGRAM_PIPE_H_
 
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "relay/endpoint.h"
+#include "relay/fault.h"
+#include "relay/socket_factory.h"
 #include "relay/spsc_queue.h"
 
 namespace penstock {
@@ -63,13 +66,31 @@ struct DatagramPath {
 // protocol header takes up to 52 bytes.
 inline constexpr uint32_t kDatagramHeadroomBytes = 64;
 
+// What a datagram to host met. The ICMP errors are those that the host was sent.
+struct DatagramFault {
+  FaultKind kind = FaultKind::kNone;
+  uint32_t mtu = 0;    // kTooBig: of the path, 0 if nobody said
+  int error = 0;       // kNoSocket: errno
+  IpAddress offender;  // who sent the ICMP error; unspecified: the host itself
+};
+
 // From or to a peer.
 struct Datagram {
   Datagram* next = nullptr;
-  uint8_t* data = nullptr;  // the UDP payload, behind kDatagramHeadroomBytes
+  uint8_t* data = nullptr;  // the payload, behind kDatagramHeadroomBytes
   uint32_t length = 0;
   uint32_t capacity = 0;
   DatagramPath path;
+  // Not 0: `data` is several datagrams of so many bytes each, the last one perhaps
+  // shorter, between the same two ends.
+  uint16_t segment_bytes = 0;
+  // Of the packet; to host of a socket that the stack asked for, else without meaning.
+  uint8_t hop_limit = 0;
+  uint8_t traffic_class = 0;  // DSCP in the upper six bits; the others are 0
+  bool dont_fragment = false;
+  // To guest: set, this is no datagram. `path.peer` is where one was sent, `data` what is
+  // known of its payload, from the front.
+  DatagramFault fault;
 };
 
 // The largest payload of a UDP datagram: 65,527 bytes in IPv6; rounded up.
@@ -83,6 +104,11 @@ struct PipeMark {
 };
 
 struct DatagramPipe : std::enable_shared_from_this<DatagramPipe> {
+  // Set: the relay opens the socket when it first serves the pipe; else it was there before.
+  std::optional<DatagramRequest> request;
+  // Datagrams to guest of one peer may share a buffer.
+  bool may_join = true;
+
   ReturnList<Datagram> to_guest;
   ReturnList<Datagram> delivered;
   ReturnList<Datagram> to_host;
@@ -93,7 +119,7 @@ struct DatagramPipe : std::enable_shared_from_this<DatagramPipe> {
   PipeMark for_stack;
 
   DatagramTask* relay_task = nullptr;  // the relay's own
-  void* stack_port = nullptr;          // the stack's own
+  void* stack_end = nullptr;           // the stack's own
 };
 
 // The pipes that have something for one side, each at most once: one thread marks, one

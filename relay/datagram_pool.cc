@@ -44,8 +44,7 @@ Datagram* DatagramPool::Take(uint32_t length, uint64_t& pipe_bytes) {
     datagram->data = static_cast<uint8_t*>(memory) + sizeof(Datagram) + kDatagramHeadroomBytes;
     datagram->capacity = kCapacities[index];
   }
-  datagram->next = nullptr;
-  datagram->length = length;
+  *datagram = {.data = datagram->data, .length = length, .capacity = datagram->capacity};
   bytes_out_ += cost;
   pipe_bytes += cost;
   return datagram;

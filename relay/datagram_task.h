@@ -39,6 +39,15 @@ using UdpTaskMaker = std::shared_ptr<DatagramTask> (*)(Relay& relay,
                                                         std::shared_ptr<DatagramPipe> pipe,
                                                         int descriptor);
 
+// Makes the task of a socket that the stack asked for (pipe->request), and opens that. Where
+// the system gives none, the task tells the stack so for each datagram.
+using GuestSocketMaker = std::shared_ptr<DatagramTask> (*)(Relay& relay,
+                                                           std::shared_ptr<DatagramPipe> pipe);
+
+// From the relay's socket factory.
+[[nodiscard]] std::shared_ptr<DatagramTask> MakeGuestSocket(Relay& relay,
+                                                            std::shared_ptr<DatagramPipe> pipe);
+
 }  // namespace penstock
 
 #endif  // PENSTOCK_RELAY_DATAGRAM_TASK_H_

@@ -118,9 +118,18 @@ void Relay::TellStack(DatagramPipe& pipe) {
 void Relay::TellStackLater(DatagramPipe& pipe) { pipes_to_stack_.Mark(pipe.for_stack, pipe); }
 
 void Relay::ServePipes() {
-  pipes_to_relay_.Serve([](DatagramPipe& pipe) {
+  pipes_to_relay_.Serve([this](DatagramPipe& pipe) {
+    if (pipe.relay_task == nullptr) OpenSocket(pipe);
     if (pipe.relay_task != nullptr) pipe.relay_task->Serve();
   });
+}
+
+void Relay::OpenSocket(DatagramPipe& pipe) {
+  const bool late_mark = !pipe.request || pipe.relay_done.load(std::memory_order_relaxed);
+  if (late_mark || shut_down_) return;
+  const std::shared_ptr<DatagramTask> task =
+      options_.make_guest_socket(*this, pipe.shared_from_this());
+  task->Begin(task);
 }
 
 DatagramScratch& Relay::scratch() {

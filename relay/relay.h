@@ -44,6 +44,7 @@ struct RelayOptions {
   int keepalive_probes = 0;
   std::shared_ptr<SocketFactory> socket_factory;
   FlowTaskMaker make_task = &MakeTcpTask;
+  GuestSocketMaker make_guest_socket = &MakeGuestSocket;
 };
 
 // Datagrams that a relay's UDP sockets did not pass on. Written by the relay.
@@ -61,6 +62,7 @@ struct DatagramScratch {
   struct Slot {
     std::span<uint8_t> room;
     uint32_t length = 0;
+    uint16_t segment_bytes = 0;  // as of Datagram
     DatagramPath path;
   };
   DatagramScratch();
@@ -144,6 +146,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   void Serve(FlowPipe& pipe);
   // The task of the flow that opens, nullptr if none does.
   FlowTask* BeginTask(FlowPipe& pipe);
+  // The task of the socket that the stack asked for.
+  void OpenSocket(DatagramPipe& pipe);
   void WakeWaiters();
   void Unlist(PortTask& port);
 

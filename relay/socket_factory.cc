@@ -100,6 +100,19 @@ PortResult SocketFactory::OpenPort(const PortRequest& request) {
   return {.error = error};
 }
 
+SocketResult SocketFactory::OpenDatagram(const DatagramRequest& request) {
+  const bool v4 = request.family == Family::kIpv4;
+  int protocol = 0;
+  if (request.kind == DatagramKind::kEcho) protocol = v4 ? int{IPPROTO_ICMP} : int{IPPROTO_ICMPV6};
+  const int descriptor =
+      socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+  if (descriptor < 0) return {.error = errno};
+  // Each family has a socket of its own.
+  const int one = 1;
+  if (!v4) (void)setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+  return {.descriptor = descriptor};
+}
+
 std::shared_ptr<SocketFactory> DefaultSocketFactory() {
   static const std::shared_ptr<SocketFactory> factory = std::make_shared<PlainSockets>();
   return factory;

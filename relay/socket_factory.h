@@ -4,6 +4,7 @@
 #ifndef PENSTOCK_RELAY_SOCKET_FACTORY_H_
 #define PENSTOCK_RELAY_SOCKET_FACTORY_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -43,6 +44,16 @@ struct PortResult {
   Endpoint bound;  // with the port that was chosen
 };
 
+// A socket for the guest's own datagrams.
+enum class DatagramKind : uint8_t {
+  kUdp,
+  kEcho,  // ICMP echo requests and their replies (icmp(7): no privileges are needed)
+};
+struct DatagramRequest {
+  DatagramKind kind = DatagramKind::kUdp;
+  Family family = Family::kIpv4;
+};
+
 class SocketFactory {
  public:
   virtual ~SocketFactory() = default;
@@ -54,6 +65,11 @@ class SocketFactory {
   // listens with a backlog of 4,096 or the system's maximum. The caller owns it. Called
   // on the poll thread. Here: the host's kernel.
   [[nodiscard]] virtual PortResult OpenPort(const PortRequest& request);
+  // A non-blocking, close-on-exec socket that sendto(2) can be called on, for any
+  // destination of the family. The relay owns it, and sets what it needs to hear of
+  // errors. Called on relay threads, several at once. Must not block. Here: the host's
+  // kernel.
+  [[nodiscard]] virtual SocketResult OpenDatagram(const DatagramRequest& request);
 };
 
 // TCP sockets of the destination's family with TCP_NODELAY and keepalive.

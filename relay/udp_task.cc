@@ -9,4 +9,10 @@ std::shared_ptr<DatagramTask> MakeUdpTask(Relay& relay, std::shared_ptr<Datagram
   return task;
 }
 
+std::shared_ptr<DatagramTask> MakeGuestSocket(Relay& relay, std::shared_ptr<DatagramPipe> pipe) {
+  const DatagramRequest request = *pipe->request;
+  const SocketResult socket = relay.options().socket_factory->OpenDatagram(request);
+  return std::make_shared<UdpTask<KernelDatagramSocket>>(relay, std::move(pipe), socket, request);
+}
+
 }  // namespace penstock

@@ -2,20 +2,21 @@
 // the stack (datagram_pipe.h).
 //
 // Reads in batches into the relay's scratch area (DatagramScratch), until a batch comes
-// back short or its turn is over, and copies each datagram into a right-sized one of the
-// pool: one copy in user space, one recvmmsg, one wait (an epoll_ctl of Asio's) and at
-// most one ring of the stack's doorbell for up to 32 datagrams. What the pool refuses is
-// dropped and counted.
+// back short or its turn is over, and copies what came into right-sized buffers of the
+// pool, datagrams of one length from one peer into one: one copy in user space, one
+// recvmmsg, one wait (an epoll_ctl of Asio's) and at most one ring of the stack's doorbell
+// for up to 32 datagrams. What the pool refuses is dropped and counted.
 //
 // Writes in batches where the stack's datagrams arrive. If the socket is full, one handler
 // waits for room, and what the stack gives meanwhile queues up in the pipe, to the stack's
 // limit.
 //
 // An error of the socket is never the end of it: an ICMP error that some peer caused says
-// nothing of the others. It is counted, and at most the datagram that met it is lost.
+// nothing of the others. It is counted, and at most the datagram that met it is lost. A
+// guest's socket (kernel_datagram_socket.h) passes on what the error says, as a Datagram
+// with a fault. If it could not be opened at all, the stack's datagrams come back with that.
 //
-// `Socket` is KernelDatagramSocket, or a scripted one in tests/world: bound already.
-// Relay's thread only.
+// `Socket` is KernelDatagramSocket, or a scripted one in tests/world. Relay's thread only.
 #ifndef PENSTOCK_RELAY_UDP_TASK_H_
 #define PENSTOCK_RELAY_UDP_TASK_H_
 
@@ -28,6 +29,7 @@
 #include <boost/system/error_code.hpp>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -36,6 +38,7 @@
 #include "relay/datagram_task.h"
 #include "relay/kernel_datagram_socket.h"
 #include "relay/relay.h"
+#include "relay/socket_fault.h"
 
 namespace penstock {
 
@@ -62,10 +65,32 @@ class UdpTask final : public DatagramTask, public std::enable_shared_from_this<U
   friend class FlowAudit;  // tests/world
   // Batches in a row before other handlers of the io_context have their turn.
   static constexpr int kReadBatchesMax = 4;
+  // Of one buffer with several datagrams: a whole frame's on any link, with its headers.
+  static constexpr uint32_t kJoinedBytesMax = 65'000;
+  // Of a payload in a fault: as much as ICMPv6 quotes at most (RFC 4443 2.4).
+  static constexpr uint32_t kQuotedBytesMax = 1'280;
+  // Errors taken off a socket in a row.
+  static constexpr size_t kFaultsMax = 64;
 
   void WaitReadable();
   void Read();
   void Deliver(std::span<const DatagramScratch::Slot> slots);
+  // How many from the front fit one buffer: one path, one length but for a shorter last one.
+  [[nodiscard]] size_t CountJoined(std::span<const DatagramScratch::Slot> slots) const;
+  // One buffer of all `slots`; nullptr if the pool refuses.
+  [[nodiscard]] Datagram* Gather(std::span<const DatagramScratch::Slot> slots);
+  void DeliverFault(const DatagramScratch::Slot& slot, const DatagramFault& fault);
+  // Passes on what the socket's errors say; how many there were, and whether the last one
+  // was of the kernel's own about the first unsent datagram.
+  struct Drained {
+    size_t count = 0;
+    std::optional<DatagramFault> local;
+  };
+  Drained DrainFaults();
+  // The first unsent datagram met an errno: it is given back, or stays to be tried again.
+  void OnSendError(int error);
+  // It is lost to `fault`, and given back.
+  void Fail(const DatagramFault& fault);
   void TakeHome();
   void Write();
   [[nodiscard]] DatagramResult SendBatch();
@@ -92,6 +117,9 @@ template <typename Socket>
 void UdpTask<Socket>::Begin(std::shared_ptr<PortTask>) {
   pipe_->relay_task = this;
   relay_.Adopt(this->shared_from_this());
+  open_ = socket_.ok();
+  if (!open_) return;
+  if (pipe_->may_join) socket_.JoinArrivals();
   WaitReadable();
 }
 
@@ -109,9 +137,15 @@ void UdpTask<Socket>::Read() {
   for (int i = 0; i < kReadBatchesMax && open_; ++i) {
     const std::span slots(relay_.scratch().slots);
     const DatagramResult got = socket_.Receive(slots);
-    if (got.error == EAGAIN || got.error == EWOULDBLOCK) return WaitReadable();
+    if (got.error == EAGAIN || got.error == EWOULDBLOCK) {
+      // Woken for nothing that can be read: an error whose errno somebody else took.
+      if (i == 0 && socket_.reports_faults()) (void)DrainFaults();
+      return WaitReadable();
+    }
     if (got.error != 0) {
-      if (got.error != EINTR) relay_.counts().socket_errors.Add(1);
+      if (got.error == EINTR) continue;
+      relay_.counts().socket_errors.Add(1);
+      if (socket_.reports_faults()) (void)DrainFaults();
       continue;
     }
     Deliver(slots.first(got.count));
@@ -123,24 +157,117 @@ void UdpTask<Socket>::Read() {
 }
 
 template <typename Socket>
+size_t UdpTask<Socket>::CountJoined(std::span<const DatagramScratch::Slot> slots) const {
+  const DatagramScratch::Slot& first = slots.front();
+  if (!pipe_->may_join || first.length == 0 || first.segment_bytes != 0) return 1;
+  size_t count = 1;
+  uint32_t bytes = first.length;
+  while (count < slots.size()) {
+    const DatagramScratch::Slot& next = slots[count];
+    if (next.path != first.path || next.segment_bytes != 0 || next.length == 0 ||
+        next.length > first.length || bytes + next.length > kJoinedBytesMax) {
+      break;
+    }
+    bytes += next.length;
+    ++count;
+    if (next.length < first.length) break;
+  }
+  return count;
+}
+
+template <typename Socket>
+Datagram* UdpTask<Socket>::Gather(std::span<const DatagramScratch::Slot> slots) {
+  uint32_t bytes = 0;
+  for (const DatagramScratch::Slot& slot : slots) bytes += slot.length;
+  Datagram* datagram = relay_.datagrams().Take(bytes, bytes_out_);
+  if (datagram == nullptr) return nullptr;
+  uint8_t* end = datagram->data;
+  for (const DatagramScratch::Slot& slot : slots) {
+    std::memcpy(end, slot.room.data(), slot.length);
+    end += slot.length;
+  }
+  datagram->path = slots.front().path;
+  datagram->segment_bytes =
+      slots.size() > 1 ? static_cast<uint16_t>(slots.front().length) : slots.front().segment_bytes;
+  return datagram;
+}
+
+template <typename Socket>
 void UdpTask<Socket>::Deliver(std::span<const DatagramScratch::Slot> slots) {
   Datagram* newest = nullptr;
   Datagram* oldest = nullptr;
-  for (const DatagramScratch::Slot& slot : slots) {
-    Datagram* datagram = relay_.datagrams().Take(slot.length, bytes_out_);
+  while (!slots.empty()) {
+    const size_t joined = CountJoined(slots);
+    Datagram* datagram = Gather(slots.first(joined));
     if (datagram == nullptr) {
-      relay_.counts().lost_to_guest.Add(1);
-      continue;
+      const DatagramScratch::Slot& first = slots.front();
+      relay_.counts().lost_to_guest.Add(
+          first.segment_bytes == 0 ? joined : (first.length - 1) / first.segment_bytes + 1);
+    } else {
+      datagram->next = newest;
+      newest = datagram;
+      if (oldest == nullptr) oldest = datagram;
     }
-    std::memcpy(datagram->data, slot.room.data(), slot.length);
-    datagram->path = slot.path;
-    datagram->next = newest;
-    newest = datagram;
-    if (oldest == nullptr) oldest = datagram;
+    slots = slots.subspan(joined);
   }
   if (newest == nullptr) return;
   pipe_->to_guest.PushChain(newest, oldest);
   relay_.TellStack(*pipe_);
+}
+
+template <typename Socket>
+void UdpTask<Socket>::DeliverFault(const DatagramScratch::Slot& slot, const DatagramFault& fault) {
+  Datagram* datagram = Gather({&slot, 1});
+  if (datagram == nullptr) {
+    relay_.counts().lost_to_guest.Add(1);
+    return;
+  }
+  datagram->fault = fault;
+  pipe_->to_guest.Push(datagram);
+  relay_.TellStack(*pipe_);
+}
+
+template <typename Socket>
+auto UdpTask<Socket>::DrainFaults() -> Drained {
+  Drained drained;
+  DatagramScratch::Slot& slot = relay_.scratch().slots.front();
+  while (drained.count < kFaultsMax) {
+    const auto fault = socket_.TakeFault(slot);
+    if (!fault) break;
+    ++drained.count;
+    if (fault->local) {
+      drained.local = fault->what;
+    } else if (fault->what.kind != FaultKind::kNone) {
+      slot.length = std::min(slot.length, kQuotedBytesMax);
+      DeliverFault(slot, fault->what);
+    }
+  }
+  return drained;
+}
+
+template <typename Socket>
+void UdpTask<Socket>::Fail(const DatagramFault& fault) {
+  const Datagram& met = *unsent_head_;
+  if (fault.kind == FaultKind::kNone) {
+    relay_.counts().lost_to_host.Add(1);
+  } else {
+    DeliverFault({.room = {met.data, met.length},
+                  .length = std::min(met.length, kQuotedBytesMax),
+                  .path = met.path},
+                 fault);
+  }
+  GiveBack(1);
+}
+
+template <typename Socket>
+void UdpTask<Socket>::OnSendError(int error) {
+  relay_.counts().socket_errors.Add(1);
+  const bool reports = socket_.reports_faults();
+  const Drained drained = reports ? DrainFaults() : Drained();
+  if (drained.local) return Fail(*drained.local);
+  // The first error may be one that waited in the socket for whoever came next.
+  if (!std::exchange(error_met_, true) || drained.count > 0) return;
+  Fail(reports ? FaultFromErrno(error) : DatagramFault());
 }
 
 template <typename Socket>
@@ -172,11 +299,7 @@ void UdpTask<Socket>::Write() {
     } else if (result.error == EAGAIN || result.error == EWOULDBLOCK) {
       WaitWritable();
     } else if (result.error != EINTR) {
-      relay_.counts().socket_errors.Add(1);
-      // The first error may be one that waited in the socket for whoever came next.
-      if (!std::exchange(error_met_, true)) continue;
-      relay_.counts().lost_to_host.Add(1);
-      GiveBack(1);
+      OnSendError(result.error);
     }
   }
   if (!open_) GiveBackAll();
@@ -216,6 +339,8 @@ void UdpTask<Socket>::GiveBack(size_t count) {
 
 template <typename Socket>
 void UdpTask<Socket>::GiveBackAll() {
+  if (unsent_head_ == nullptr) return;
+  if (socket_.error() != 0) Fail({.kind = FaultKind::kNoSocket, .error = socket_.error()});
   size_t count = 0;
   for (const Datagram* datagram = unsent_head_; datagram != nullptr; datagram = datagram->next) {
     ++count;

@@ -6,9 +6,11 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "publisher/published_port.h"
@@ -30,6 +32,10 @@ struct FamilyConfig {
   IpAddress guest;
   int prefix_length = 0;
 };
+
+// From whom a UDP port of the guest's takes datagrams (RFC 4787 5): whom it has sent to, any
+// port of an address that it has sent to, everybody ("full cone").
+enum class UdpFiltering : uint8_t { kAddressAndPort, kAddress, kNone };
 
 struct Config {
   FamilyConfig ipv4{.gateway = IpAddress::V4(10, 0, 2, 2),
@@ -89,6 +95,25 @@ struct Config {
   Duration keepalive_interval = std::chrono::seconds(75);
   int keepalive_probes = 9;
   Duration time_wait = std::chrono::seconds(60);
+
+  // The guest's own UDP: sockets of the host's, one for each address and port that the
+  // guest sends from (RFC 4787 4.1; the one used least recently gives way), and how long one
+  // is kept after the last datagram either way: before an answer came, after one, and for
+  // names, of which each wants one answer.
+  uint32_t udp_mapping_count_max = 4'096;
+  Duration udp_timeout = std::chrono::seconds(120);
+  Duration udp_answered_timeout = std::chrono::seconds(300);
+  Duration udp_name_timeout = std::chrono::seconds(30);
+  // Who may answer the guest's port.
+  UdpFiltering udp_filtering = UdpFiltering::kAddressAndPort;
+  // Echo requests of the guest's to other hosts than the gateway: identifiers at once, each
+  // a socket, and how long one is kept.
+  uint32_t echo_count_max = 64;
+  Duration echo_timeout = std::chrono::seconds(120);
+
+  // A sentence for whoever operates the host, such as a system setting that keeps the guest
+  // from something; each at most once. Poll thread; must not block. Unset: nobody hears.
+  std::function<void(std::string_view)> warn;
 
   // Published UDP ports: clients of one port at once (the one heard of least recently
   // gives way), and how long one is remembered after the last datagram either way.

@@ -37,6 +37,8 @@ CounterSnapshot Counters::Snapshot() const {
   copy.buffer_bytes_to_host = buffer_bytes_to_host.value();
   copy.buffer_bytes_to_guest = buffer_bytes_to_guest.value();
   copy.udp_peers = static_cast<uint32_t>(udp_peers.value());
+  copy.udp_mappings = static_cast<uint32_t>(udp_mappings.value());
+  copy.echo_mappings = static_cast<uint32_t>(echo_mappings.value());
   copy.fragments_held = static_cast<uint32_t>(fragments_held.value());
   copy.flow_count_max = static_cast<uint32_t>(flow_count_max.value());
   return copy;

@@ -54,8 +54,12 @@ namespace penstock {
   X(kTcpChecksum, "tcp_checksum")                             \
   X(kUdpLength, "udp_length")                                 \
   X(kUdpChecksum, "udp_checksum")                             \
-  X(kUdpUnsupported, "udp_unsupported")                       \
+  X(kUdpRefused, "udp_refused")                               \
   X(kUdpQueueFull, "udp_queue_full")                          \
+  X(kUdpMappingLimit, "udp_mapping_limit")                    \
+  X(kEchoQueueFull, "echo_queue_full")                        \
+  X(kEchoLimit, "echo_limit")                                 \
+  X(kHopLimit, "hop_limit")                                   \
   X(kIcmpMalformed, "icmp_malformed")                         \
   X(kIcmpChecksum, "icmp_checksum")                           \
   X(kIcmpIgnored, "icmp_ignored")                             \
@@ -143,6 +147,15 @@ inline constexpr size_t kDropCauseCount = 0
   X(udp_datagrams_to_guest, "UDP datagrams handed to the link")                                \
   X(udp_bytes_to_host, "payload bytes of the UDP datagrams to host")                           \
   X(udp_bytes_to_guest, "payload bytes of the UDP datagrams to guest")                         \
+  X(udp_mappings_opened, "sockets opened for a UDP port of the guest's")                       \
+  X(udp_mappings_expired, "of those, closed because nothing came or went for their timeout")   \
+  X(udp_mappings_evicted, "of those, closed because another one was new at the limit")         \
+  X(udp_filtered, "datagrams from whom the guest's port had not sent to, not passed on")       \
+  X(udp_lost_no_socket, "datagrams to host lost because the system gave no socket")            \
+  X(echo_requests_to_host, "echo requests handed to the relay")                                \
+  X(echo_replies_to_guest, "echo replies handed to the link")                                  \
+  X(echo_forbidden, "echo requests refused because the system forbids ping sockets")           \
+  X(host_errors_to_guest, "ICMP errors to the guest for what the host side reported")          \
   X(udp_peers_opened, "peers of published UDP ports that were new")                            \
   X(udp_peers_expired, "of those, forgotten because nothing was heard for the timeout")        \
   X(udp_peers_evicted, "of those, forgotten because another one was new to a full port")       \
@@ -169,6 +182,8 @@ struct CounterSnapshot {
   uint64_t buffer_bytes_to_host = 0;   // guest bytes held for host sockets
   uint64_t buffer_bytes_to_guest = 0;  // host bytes held for the guest
   uint32_t udp_peers = 0;              // of published UDP ports
+  uint32_t udp_mappings = 0;           // sockets for the guest's UDP ports
+  uint32_t echo_mappings = 0;          // sockets for the guest's echo identifiers
   uint32_t fragments_held = 0;         // frames that wait for the rest of their datagram
   // The configured flow limit, or what the process's descriptor limit leaves of it.
   uint32_t flow_count_max = 0;
@@ -186,7 +201,7 @@ struct Counters {
   std::array<Counter, kDropCauseCount> drops;
   Counter flows_dialing, flows_handshake, flows_open, flows_closing;
   Counter buffer_bytes_to_host, buffer_bytes_to_guest, fragments_held, flow_count_max;
-  Counter udp_peers;
+  Counter udp_peers, udp_mappings, echo_mappings;
 
   void Drop(DropCause cause, uint64_t frames = 1) noexcept {
     drops[static_cast<size_t>(cause)].Add(frames);

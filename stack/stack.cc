@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "stack/stack_impl.h"
+#include "stack/wire/addresses.h"
 #include "stack/wire/icmp.h"
 #include "stack/wire/ip_frames.h"
 
@@ -21,7 +22,7 @@ namespace {
 // Descriptors kept free for listeners, DNS, control and the embedder.
 constexpr rlim_t kDescriptorReserve = 64;
 
-// One descriptor per flow: no more flows than the process may have descriptors.
+// One descriptor per flow and per UDP mapping: no more than the process may have.
 Config Complete(Config config) {
   if (config.socket_factory == nullptr) config.socket_factory = DefaultSocketFactory();
   rlimit limit{};
@@ -29,7 +30,11 @@ Config Complete(Config config) {
   const rlim_t usable = limit.rlim_cur > 2 * kDescriptorReserve
                             ? limit.rlim_cur - kDescriptorReserve
                             : kDescriptorReserve;
-  config.flow_count_max = static_cast<uint32_t>(std::min<rlim_t>(config.flow_count_max, usable));
+  // A quarter for UDP at most, where that is short; echo has few.
+  config.udp_mapping_count_max =
+      static_cast<uint32_t>(std::min<rlim_t>(config.udp_mapping_count_max, usable / 4));
+  const rlim_t for_flows = usable - config.udp_mapping_count_max;
+  config.flow_count_max = static_cast<uint32_t>(std::min<rlim_t>(config.flow_count_max, for_flows));
   config.half_open_count_max = std::min(config.half_open_count_max, config.flow_count_max);
   config.half_open_per_destination_max =
       std::min(config.half_open_per_destination_max, config.half_open_count_max);
@@ -77,7 +82,8 @@ Stack::Impl::Impl(Config config, std::unique_ptr<Link> link)
       link_(std::move(link)),
       capabilities_(link_->capabilities()),
       gateway_(config_),
-      batch_(*link_, counters_) {
+      batch_(*link_, counters_),
+      datagrams_to_guest_(config_, capabilities_, addresses_, batch_, counters_) {
   addresses_ = {.ethernet = capabilities_.ethernet,
                 .gateway_mac = config_.gateway_mac,
                 .guest_mac = config_.guest_mac.value_or(MacAddress{})};
@@ -128,9 +134,14 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
   flows_ =
       std::make_unique<TcpFlows>(config_, capabilities_, addresses_, batch_, counters_, relays_,
                                  kReceiveFrames * kFrameBytesMax + Reassembly::kBytesMax);
+  datagram_ends_ = std::make_unique<DatagramEnds>(batch_, counters_, relays_);
   udp_ports_ =
-      std::make_unique<UdpPorts>(config_, capabilities_, addresses_, batch_, counters_, relays_,
+      std::make_unique<UdpPorts>(config_, datagrams_to_guest_, *datagram_ends_, counters_,
                                  [this](const IpAddress& guest) { flows_->Solicit(guest); });
+  guest_udp_ = std::make_unique<GuestDatagrams>(DatagramKind::kUdp, config_, datagrams_to_guest_,
+                                                *datagram_ends_, counters_);
+  guest_echo_ = std::make_unique<GuestDatagrams>(DatagramKind::kEcho, config_, datagrams_to_guest_,
+                                                 *datagram_ends_, counters_);
   reassembly_.emplace(flows_->buffers(), counters_);
   OpenPublisher();
   for (size_t i = 0; i < kReceiveFrames; ++i) {
@@ -177,7 +188,11 @@ Stack::Impl::~Impl() {
     for (GuestBuffer* buffer : slots_) flows_->buffers().Give(buffer);
     flows_.reset();
   }
+  if (datagram_ends_ != nullptr) datagram_ends_->ShutdownBatch();
   if (udp_ports_ != nullptr) udp_ports_->Shutdown();
+  for (const auto& datagrams : {guest_udp_.get(), guest_echo_.get()}) {
+    if (datagrams != nullptr) datagrams->Shutdown();
+  }
   if (epoll_ >= 0) close(epoll_);
 }
 
@@ -190,27 +205,30 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   batch_.SetTime(now);
   flows_->BeginPass(now);
   udp_ports_->BeginPass(now);
+  guest_udp_->BeginPass(now);
+  guest_echo_->BeginPass(now);
   RunTasks(stack);
   flows_->TakeFromRelays();
-  udp_ports_->TakeFromRelays();
+  datagram_ends_->TakeFromRelays();
   if (link_ready || !link_drained_ || link_->deadline() <= now) ReceiveFrames();
   flows_->RunTimers();
   reassembly_->Expire(now);
   const bool flows_served = flows_->ServeReady(kFlowsPerPass);
-  const bool complete = udp_ports_->ServeReady(kDatagramsPerPass) && flows_served && link_drained_;
+  const bool complete =
+      datagram_ends_->ServeReady(kDatagramsPerPass) && flows_served && link_drained_;
   (void)batch_.Flush();
   if (batch_.TakeReopened()) flows_->OnLinkWritable();
   WatchLinkWritable(batch_.link_full());
   flows_->AfterFlush();
-  udp_ports_->AfterFlush();
+  datagram_ends_->AfterFlush();
   flows_->RingRelays();
-  udp_ports_->RingRelays();
+  datagram_ends_->RingRelays();
   counters_.frames_lost_by_link.Set(link_->frames_lost());
   // Once more at once, so that an embedder looks at link_ended() before it sleeps.
   if (link_->ended() && !std::exchange(link_end_told_, true)) return now;
   if (!complete || flows_->HasWork() || !SleepAllowed()) return now;
-  return std::min({flows_->NextDeadline(), udp_ports_->NextDeadline(), reassembly_->NextDeadline(),
-                   link_->deadline()});
+  return std::min({flows_->NextDeadline(), udp_ports_->NextDeadline(), guest_udp_->NextDeadline(),
+                   guest_echo_->NextDeadline(), reassembly_->NextDeadline(), link_->deadline()});
 }
 
 // The second look of the doorbell's protocol.
@@ -329,6 +347,7 @@ void Stack::Impl::HandleFragment(const Fragment& fragment) {
 }
 
 void Stack::Impl::HandlePacket(Packet& packet, GuestBuffer*& buffer) {
+  if (HopLimitExceeded(packet)) return;
   switch (packet.protocol) {
     case Protocol::kTcp:
       if (flows_->Segment(packet, *buffer)) buffer = nullptr;
@@ -338,39 +357,59 @@ void Stack::Impl::HandlePacket(Packet& packet, GuestBuffer*& buffer) {
       return;
     case Protocol::kIcmpv4:
     case Protocol::kIcmpv6:
-      if (const auto report = ParsePathMtu(packet); report && flows_->OnPathMtu(*report)) {
-        counters_.frames_consumed.Add(1);
-        return;
-      }
-      if (const auto quoted = ParseUnreachable(packet); quoted && flows_->OnUnreachable(*quoted)) {
-        counters_.frames_consumed.Add(1);
-        return;
-      }
-      [[fallthrough]];
-    case Protocol::kArp: {
-      const Gateway::Answer answer =
-          gateway_.Handle(packet, addresses_, {reply_.get(), kFrameBytesMax});
-      if (answer.drop.has_value()) {
-        counters_.Drop(*answer.drop);
-        return;
-      }
-      counters_.frames_consumed.Add(1);
-      Reply(answer.length);
-      return;
-    }
+      return HandleIcmp(packet);
+    case Protocol::kArp:
+      return AskGateway(packet);
   }
 }
 
-// Nobody to whom it could go: the guest is told, rather than left to wait.
+void Stack::Impl::HandleIcmp(const Packet& packet) {
+  if (const auto report = ParsePathMtu(packet); report && flows_->OnPathMtu(*report)) {
+    counters_.frames_consumed.Add(1);
+    return;
+  }
+  if (const auto quoted = ParseUnreachable(packet); quoted && flows_->OnUnreachable(*quoted)) {
+    counters_.frames_consumed.Add(1);
+    return;
+  }
+  if (IsEchoRequest(packet) && !gateway_.IsOurs(packet.destination)) {
+    return guest_echo_->FromGuest(packet);
+  }
+  AskGateway(packet);
+}
+
+void Stack::Impl::AskGateway(const Packet& packet) {
+  const Gateway::Answer answer =
+      gateway_.Handle(packet, addresses_, {reply_.get(), kFrameBytesMax});
+  if (answer.drop.has_value()) return counters_.Drop(*answer.drop);
+  counters_.frames_consumed.Add(1);
+  Reply(answer.length);
+}
+
 void Stack::Impl::HandleUdp(const Packet& packet) {
-  counters_.Drop(DropCause::kUdpUnsupported);
-  const bool ours = gateway_.IsOurs(packet.destination);
-  const bool v4 = packet.destination.is_v4();
-  if (packet.to_broadcast_or_multicast_mac) return;
-  const IpAddress& from =
-      ours ? packet.destination : (v4 ? config_.ipv4.gateway : config_.ipv6.gateway);
-  Reply(EmitUnreachable(addresses_, ours ? Unreachable::kPort : Unreachable::kProhibited, from,
-                        packet.ip, {reply_.get(), kFrameBytesMax}));
+  const bool to_host_loopback =
+      config_.host_loopback && packet.destination == OwnAddress(packet.destination);
+  const bool to_one_host = !IsNeverAHost(packet.destination) && !IsMulticast(packet.destination);
+  if (to_one_host && (!gateway_.IsOurs(packet.destination) || to_host_loopback)) {
+    return guest_udp_->FromGuest(packet);
+  }
+  // Nobody listens: the guest is told, rather than left to wait (but not of a broadcast).
+  counters_.Drop(DropCause::kUdpRefused);
+  datagrams_to_guest_.SendError({FaultKind::kPort, packet.destination}, packet.ip);
+}
+
+bool Stack::Impl::HopLimitExceeded(const Packet& packet) {
+  if (packet.hop_limit > 1 || packet.protocol == Protocol::kArp ||
+      gateway_.IsOurs(packet.destination) || IsMulticast(packet.destination)) {
+    return false;
+  }
+  counters_.Drop(DropCause::kHopLimit);
+  datagrams_to_guest_.SendError({FaultKind::kHopLimit, OwnAddress(packet.destination)}, packet.ip);
+  return true;
+}
+
+const IpAddress& Stack::Impl::OwnAddress(const IpAddress& destination) const {
+  return destination.is_v4() ? config_.ipv4.gateway : config_.ipv6.gateway;
 }
 
 void Stack::Impl::Reply(size_t length) {
@@ -384,8 +423,8 @@ void Stack::Impl::Reply(size_t length) {
 
 // The answer to what came in fragments.
 void Stack::Impl::ReplyInFragments(std::span<const uint8_t> packet) {
-  IpFrames frames =
-      IpFrames::Of({.link = addresses_, .mtu = config_.mtu}, packet, ip_identification_++);
+  IpFrames frames = IpFrames::Of({.link = addresses_, .mtu = config_.mtu}, packet,
+                                 datagrams_to_guest_.NextIdentification());
   while (const auto frame = frames.Next()) {
     // Copied: the next answer is written to the same place.
     if (!batch_.Append(frame->header, frame->payload, {}, frame->offload)) {

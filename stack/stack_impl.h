@@ -3,11 +3,11 @@
 //
 // A pass, always in this order:
 //   1 control      Post()ed tasks
-//   2 relays       flows and UDP ports that have something from a host socket become ready
-//   3 ingress      frames from the link, parsed, to the gateway, to their flow or port;
-//                  fragments when all of a datagram are there
+//   2 relays       flows and datagram sockets that have something from the host become ready
+//   3 ingress      frames from the link, parsed, to the gateway, to their flow, port or
+//                  mapping; fragments when all of a datagram are there
 //   4 timers       lwIP's tick, deadlines, fragments whose rest did not come
-//   5 service      ready flows (tcp_flows.h) and UDP ports (udp_ports.h)
+//   5 service      ready flows (tcp_flows.h) and datagrams to guest (datagram_ends.h)
 //   6 flush        the frames of the pass to the link, one wake per relay
 //   7 sleep        arm the doorbell, look once more, say when to come back
 //
@@ -25,7 +25,10 @@
 #include "publisher/publisher.h"
 #include "relay/doorbell.h"
 #include "relay/relay_thread.h"
+#include "stack/flow/datagram_ends.h"
+#include "stack/flow/datagrams_to_guest.h"
 #include "stack/flow/frame_batch.h"
+#include "stack/flow/guest_datagrams.h"
 #include "stack/flow/tcp_flows.h"
 #include "stack/flow/udp_ports.h"
 #include "stack/service/gateway.h"
@@ -79,6 +82,12 @@ class Stack::Impl {
   // `buffer` is where the packet lies; nullptr afterwards if a flow kept it.
   void HandlePacket(Packet& packet, GuestBuffer*& buffer);
   void HandleUdp(const Packet& packet);
+  void HandleIcmp(const Packet& packet);
+  // True: it was to be passed on, and its hop limit is used up.
+  [[nodiscard]] bool HopLimitExceeded(const Packet& packet);
+  void AskGateway(const Packet& packet);
+  // The address that the stack speaks from about what went to `destination`.
+  [[nodiscard]] const IpAddress& OwnAddress(const IpAddress& destination) const;
   void Reply(size_t length);
   void ReplyInFragments(std::span<const uint8_t> packet);
   void LearnGuestMac(const Packet& packet);
@@ -103,13 +112,15 @@ class Stack::Impl {
   UdpTaskMaker make_udp_task_ = &MakeUdpTask;
   std::unique_ptr<Publisher> publisher_;
   std::unique_ptr<TcpFlows> flows_;
+  DatagramsToGuest datagrams_to_guest_;
+  std::unique_ptr<DatagramEnds> datagram_ends_;
   std::unique_ptr<UdpPorts> udp_ports_;
+  std::unique_ptr<GuestDatagrams> guest_udp_, guest_echo_;
   std::optional<Reassembly> reassembly_;
 
   std::vector<GuestBuffer*> slots_;
   std::vector<FrameToHost> frames_;
   std::unique_ptr<uint8_t[]> reply_ = std::make_unique<uint8_t[]>(kFrameBytesMax);
-  uint32_t ip_identification_ = 0;  // of replies in fragments
   Time now_{};
   Time last_frame_{};
   bool link_drained_ = false;

@@ -133,7 +133,7 @@ class TcpFlows final : private SegmentSink {
   void AnswerTimeWait(const Packet& packet, const TcpTuple& tuple, const TimeWaitState& state);
   void SendReset(const Packet& packet);
   void SendResetForSyn(const Flow& flow);
-  void SendUnreachable(Unreachable kind, std::span<const uint8_t> quote);
+  void SendUnreachable(FaultKind kind, std::span<const uint8_t> quote);
   void SendControl(const TcpControl& segment);
   [[nodiscard]] uint32_t MssFor(const IpAddress& guest, std::optional<uint16_t> offered) const;
   [[nodiscard]] uint32_t InitialWindow() const;

@@ -137,7 +137,7 @@ void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uin
       SendReset(packet);
     } else {
       counters_.flows_unreachable.Add(1);
-      SendUnreachable(Unreachable::kHost, packet.ip);
+      SendUnreachable(FaultKind::kHost, packet.ip);
     }
     return;
   }
@@ -269,15 +269,15 @@ void TcpFlows::OnDialFailed(Flow& flow, int error) {
   FlowEnd end = FlowEnd::kUnreachable;
   switch (error) {
     case ENETUNREACH:
-      SendUnreachable(Unreachable::kNetwork, quote);
+      SendUnreachable(FaultKind::kNetwork, quote);
       break;
     case EHOSTUNREACH:
     case EHOSTDOWN:
-      SendUnreachable(Unreachable::kHost, quote);
+      SendUnreachable(FaultKind::kHost, quote);
       break;
     case EACCES:
     case EPERM:
-      SendUnreachable(Unreachable::kProhibited, quote);
+      SendUnreachable(FaultKind::kProhibited, quote);
       break;
     case ETIMEDOUT:
       end = FlowEnd::kDialTimeout;
@@ -367,11 +367,11 @@ void TcpFlows::SendControl(const TcpControl& segment) {
   }
 }
 
-void TcpFlows::SendUnreachable(Unreachable kind, std::span<const uint8_t> quote) {
+void TcpFlows::SendUnreachable(FaultKind kind, std::span<const uint8_t> quote) {
   std::array<uint8_t, kEmittedFrameBytesMax> frame;
   const bool v4 = (quote[0] >> 4) == 4;
   const size_t length =
-      EmitUnreachable(link_, kind, v4 ? config_.ipv4.gateway : config_.ipv6.gateway, quote, frame);
+      EmitIcmpError(link_, {kind, v4 ? config_.ipv4.gateway : config_.ipv6.gateway}, quote, frame);
   if (length > 0 && !batch_.AppendCopy(std::span(frame).first(length))) {
     counters_.replies_lost.Add(1);
   }

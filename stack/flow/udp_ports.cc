@@ -1,28 +1,21 @@
 #include "stack/flow/udp_ports.h"
 
-#include <sys/uio.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "publisher/proxy_header.h"
 #include "relay/check.h"
 #include "stack/wire/addresses.h"
-#include "stack/wire/udp_frames.h"
 
 namespace penstock {
 
-UdpPorts::UdpPorts(const Config& config, const LinkCapabilities& capabilities,
-                   const LinkAddresses& link, FrameBatch& batch, Counters& counters,
-                   std::vector<Relay*> relays, std::function<void(const IpAddress& guest)> solicit)
+UdpPorts::UdpPorts(const Config& config, DatagramsToGuest& to_guest, DatagramEnds& ends,
+                   Counters& counters, std::function<void(const IpAddress& guest)> solicit)
     : config_(config),
-      capabilities_(capabilities),
-      link_(link),
-      batch_(batch),
+      to_guest_(to_guest),
+      ends_(ends),
       counters_(counters),
-      relays_(std::move(relays)),
       solicit_(std::move(solicit)),
-      relay_to_ring_(relays_.size()),
       peers_(config.udp_peer_count_max, config.udp_peer_timeout, counters) {}
 
 UdpPorts::~UdpPorts() = default;
@@ -37,14 +30,8 @@ void UdpPorts::Add(const PublishedPort& info, std::shared_ptr<DatagramPipe> pipe
   port.id = info.id;
   port.guest = info.guest;
   port.gateway = info.guest.address.is_v4() ? config_.ipv4.gateway : config_.ipv6.gateway;
-  port.pipe = std::move(pipe);
-  port.pipe->stack_port = &port;
-  port.relay = &relay;
-  port.relay_index =
-      static_cast<size_t>(std::find(relays_.begin(), relays_.end(), &relay) - relays_.begin());
   peers_.Open(port);
-  // What came before was marked when nobody knew whose it was.
-  Take(port);
+  ends_.Open(port, *this, std::move(pipe), relay);
 }
 
 bool UdpPorts::Remove(uint32_t id) {
@@ -53,7 +40,7 @@ bool UdpPorts::Remove(uint32_t id) {
   std::unique_ptr<Port> port = std::move(found->second);
   ports_.erase(found);
   peers_.Close(*port);
-  port->leaving = true;
+  ends_.Close(*port);
   leaving_.push_back(std::move(port));
   return true;
 }
@@ -76,133 +63,25 @@ void UdpPorts::BeginPass(Time now) {
   peers_.Expire(now, kExpiriesPerPass);
 }
 
-void UdpPorts::TakeFromRelays() {
-  for (Relay* relay : relays_) {
-    relay->pipes_to_stack().Serve([this](DatagramPipe& pipe) {
-      auto* port = static_cast<Port*>(pipe.stack_port);
-      if (port != nullptr) Take(*port);  // else a late mark
-    });
-  }
-}
-
-void UdpPorts::Take(Port& port) {
-  // Before anything is taken: what the relay did before its last word is seen below.
-  const bool last = port.pipe->relay_done.load(std::memory_order_seq_cst);
-  TakeHome(port);
-  if (last) return Forget(port);
-  if (port.done_told) return;  // what comes now is the relay's to take home
-  Datagram* taken = port.pipe->to_guest.TakeInOrder();
-  if (taken == nullptr) return;
-  (port.waiting_tail == nullptr ? port.waiting_head : port.waiting_tail->next) = taken;
-  while (taken->next != nullptr) taken = taken->next;
-  port.waiting_tail = taken;
-  if (port.leaving || std::exchange(port.ready, true)) return;
-  ready_.push_back(&port);
-}
-
-void UdpPorts::TakeHome(Port& port) {
-  datagrams_.GiveAll(port.pipe->sent.TakeAll(), port.bytes_out);
-}
-
-bool UdpPorts::ServeReady(size_t datagrams_max) {
-  while (datagrams_max > 0 && !ready_.empty()) {
-    std::swap(ready_, serving_);
-    for (Port* port : serving_) {
-      const size_t turn = std::min(datagrams_max, kTurnDatagrams);
-      datagrams_max -= port->leaving ? 0 : Serve(*port, turn);
-      port->ready = !port->leaving && port->waiting_head != nullptr;
-      if (port->ready) ready_.push_back(port);
-    }
-    serving_.clear();
-  }
-  return ready_.empty();
-}
-
-size_t UdpPorts::Serve(Port& port, size_t datagrams_max) {
-  size_t served = 0;
-  for (; served < datagrams_max && port.waiting_head != nullptr; ++served) {
-    Datagram* datagram = port.waiting_head;
-    port.waiting_head = datagram->next;
-    if (port.waiting_head == nullptr) port.waiting_tail = nullptr;
-    if (ToGuest(port, *datagram)) {
-      in_batch_.emplace_back(&port, datagram);
-    } else {
-      GiveBack(port, datagram);
-    }
-  }
-  return served;
-}
-
-void UdpPorts::AfterFlush() {
-  if (!batch_.empty()) return;
-  for (const auto& [port, datagram] : in_batch_) GiveBack(*port, datagram);
-  in_batch_.clear();
-  for (const auto& port : leaving_) {
-    if (!port->done_told && !port->ready) SayLastWord(*port);
-  }
-}
-
-void UdpPorts::GiveBack(Port& port, Datagram* datagram) {
-  port.pipe->delivered.Push(datagram);
-  port.relay->pipes_to_relay().Mark(port.pipe->for_relay, *port.pipe);
-}
-
-void UdpPorts::SayLastWord(Port& port) {
-  Take(port);
-  while (port.waiting_head != nullptr) {
-    Datagram* next = port.waiting_head->next;
-    GiveBack(port, port.waiting_head);
-    port.waiting_head = next;
-  }
-  port.waiting_tail = nullptr;
-  port.done_told = true;
-  port.pipe->stack_done.store(true, std::memory_order_seq_cst);
-  port.relay->pipes_to_relay().Mark(port.pipe->for_relay, *port.pipe);
-  relay_to_ring_[port.relay_index] = true;
-}
-
-// The relay's last word came.
-void UdpPorts::Forget(Port& port) {
-  PENSTOCK_CHECK(port.bytes_out == 0);
-  port.pipe->stack_port = nullptr;
-  std::erase_if(leaving_, [&port](const auto& leaving) { return leaving.get() == &port; });
-}
-
-void UdpPorts::RingRelays() {
-  for (size_t i = 0; i < relays_.size(); ++i) {
-    if (!relay_to_ring_[i]) continue;
-    relay_to_ring_[i] = false;
-    if (relays_[i]->doorbell().RingIfArmed()) counters_.wakes_to_relay.Add(1);
-  }
+void UdpPorts::Forget(DatagramEnd& end) {
+  std::erase_if(leaving_, [&end](const auto& leaving) { return leaving.get() == &end; });
 }
 
 void UdpPorts::Shutdown() {
-  const auto end = [this](Port& port) {
-    TakeHome(port);
-    datagrams_.GiveAll(port.pipe->to_host.TakeAll(), port.bytes_out);
-    PENSTOCK_CHECK(port.bytes_out == 0);
-    DatagramPool& pool = port.relay->datagrams();
-    pool.GiveAll(port.pipe->to_guest.TakeAll());
-    pool.GiveAll(port.pipe->delivered.TakeAll());
-    pool.GiveAll(port.waiting_head);
-    port.pipe->stack_port = nullptr;
-  };
-  for (const auto& [port, datagram] : in_batch_) GiveBack(*port, datagram);
-  in_batch_.clear();
   for (const auto& [id, port] : ports_) {
     peers_.Close(*port);
-    end(*port);
+    ends_.Shutdown(*port);
   }
-  for (const auto& port : leaving_) end(*port);
+  for (const auto& port : leaving_) ends_.Shutdown(*port);
   ports_.clear();
   leaving_.clear();
-  ready_.clear();
 }
 
 // ---------------------------------------------------------------- to guest
 
-bool UdpPorts::ToGuest(Port& port, Datagram& datagram) {
-  if (capabilities_.ethernet && link_.guest_mac == MacAddress{}) {
+bool UdpPorts::ToGuest(DatagramEnd& end, Datagram& datagram) {
+  auto& port = static_cast<Port&>(end);
+  if (!to_guest_.guest_known()) {
     counters_.udp_lost_no_guest.Add(1);
     solicit_(port.guest.address);
     return false;
@@ -211,21 +90,11 @@ bool UdpPorts::ToGuest(Port& port, Datagram& datagram) {
   if (peer == nullptr) return false;
   std::span<const uint8_t> payload(datagram.data, datagram.length);
   if (port.info.identity == ClientIdentity::kProxyProtocol) PutProxyHeader(port, datagram, payload);
-  const size_t payload_bytes_max =
-      port.info.guest.address.is_v4() ? kUdpPayloadBytesMaxIpv4 : kUdpPayloadBytesMaxIpv6;
-  if (payload.size() > payload_bytes_max) {
-    counters_.udp_lost_oversize.Add(1);
-    return false;
-  }
-  bool referred = false;
-  if (!Send(*peer, payload, referred)) {
-    counters_.udp_lost_link_full.Add(1);
-    return referred;
-  }
-  counters_.udp_datagrams_to_guest.Add(1);
-  counters_.udp_bytes_to_guest.Add(datagram.length);
-  port.info.bytes_to_guest += datagram.length;
-  return true;
+  const DatagramsToGuest::Sent sent = to_guest_.SendUdp(
+      {.source = peer->seen.destination, .destination = peer->seen.guest, .payload = payload},
+      datagram.segment_bytes);
+  port.info.bytes_to_guest += sent.bytes;
+  return sent.referred;
 }
 
 // The peer, heard of now; nullptr, counted, if there is none and none may be.
@@ -270,23 +139,6 @@ void UdpPorts::PutProxyHeader(const Port& port, Datagram& datagram,
   payload = {begin, header.size() + payload.size()};
 }
 
-// False: the link is full. `referred`: the batch refers to the payload now, or a part.
-bool UdpPorts::Send(const UdpPeer& peer, std::span<const uint8_t> payload, bool& referred) {
-  UdpFrames frames({.limits = {.link = link_, .mtu = config_.mtu},
-                    .partial_checksum = capabilities_.partial_checksum_to_guest},
-                   {.source = peer.seen.destination,
-                    .destination = peer.seen.guest,
-                    .payload = payload,
-                    .identification = identification_++});
-  while (const auto frame = frames.Next()) {
-    const iovec part{const_cast<uint8_t*>(frame->payload.data()), frame->payload.size()};
-    const size_t parts = part.iov_len > 0 ? 1 : 0;
-    if (!batch_.Append(frame->header, {}, {&part, parts}, frame->offload)) return false;
-    referred = true;
-  }
-  return true;
-}
-
 // ---------------------------------------------------------------- to host
 
 bool UdpPorts::FromGuest(const Packet& packet) {
@@ -296,21 +148,31 @@ bool UdpPorts::FromGuest(const Packet& packet) {
   if (peer == nullptr) return false;
   peers_.Refresh(*peer, now_);
   Port& port = static_cast<Port&>(*peer->set);
-  Datagram* datagram =
-      datagrams_.Take(static_cast<uint32_t>(packet.payload.size()), port.bytes_out);
-  if (datagram == nullptr) {
+  bool sent = false;
+  std::span<const uint8_t> rest = packet.payload;
+  const size_t each = packet.segment_bytes != 0 ? packet.segment_bytes : rest.size();
+  do {
+    const auto part = rest.first(std::min(each, rest.size()));
+    rest = rest.subspan(part.size());
+    sent |= SendOne(port, *peer, part);
+  } while (!rest.empty());
+  if (sent) {
+    counters_.frames_consumed.Add(1);
+  } else {
     counters_.Drop(DropCause::kUdpQueueFull);
-    return true;
   }
-  std::copy(packet.payload.begin(), packet.payload.end(), datagram->data);
-  datagram->path = peer->path;
-  port.pipe->to_host.Push(datagram);
-  port.relay->pipes_to_relay().Mark(port.pipe->for_relay, *port.pipe);
-  relay_to_ring_[port.relay_index] = true;
-  counters_.frames_consumed.Add(1);
+  return true;
+}
+
+bool UdpPorts::SendOne(Port& port, const UdpPeer& peer, std::span<const uint8_t> payload) {
+  Datagram* datagram = ends_.NewDatagram(port, payload.size());
+  if (datagram == nullptr) return false;
+  std::ranges::copy(payload, datagram->data);
+  datagram->path = peer.path;
+  ends_.Send(port, datagram);
   counters_.udp_datagrams_to_host.Add(1);
-  counters_.udp_bytes_to_host.Add(packet.payload.size());
-  port.info.bytes_to_host += packet.payload.size();
+  counters_.udp_bytes_to_host.Add(payload.size());
+  port.info.bytes_to_host += payload.size();
   return true;
 }
 

@@ -27,6 +27,8 @@ struct LinkCapabilities {
   // TCP frames to the guest above the MTU may leave with gso set.
   bool tcp4_gso_to_guest = false;
   bool tcp6_gso_to_guest = false;
+  // Likewise UDP, of both families, with partial checksums.
+  bool udp_gso_to_guest = false;
   // Frames to host above the MTU may come with gso none, and their TCP checksum
   // may be partial without saying so (libkrun's sockets).
   bool unsegmented_tcp_to_host = false;

@@ -29,6 +29,10 @@ constexpr uint32_t kTunMtuMax = 65'535;
 // fails for good must not hold the poll thread.
 constexpr int kReadErrorsPerBatchMax = 16;
 
+// UDP of both families, uncut (TUN_F_USO4 and TUN_F_USO6 of Linux 6.2, which knows them
+// only together).
+constexpr unsigned kTunUdp = 0x20 | 0x40;
+
 std::string ErrnoText(int error) { return std::generic_category().message(error); }
 
 class Tap final : public Link {
@@ -98,9 +102,13 @@ absl::Status Tap::ConfigureHeader() {
   }
   // What the guest's kernel may leave to us. An older or restricted kernel may
   // refuse some: then it does that work itself, and we lose only speed.
+  constexpr unsigned kTcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
   for (const unsigned offload :
-       {TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6, TUN_F_CSUM | TUN_F_TSO4, TUN_F_CSUM, 0}) {
-    if (ioctl(descriptor_, TUNSETOFFLOAD, static_cast<unsigned long>(offload)) == 0) break;
+       {kTcp | kTunUdp, kTcp, unsigned{TUN_F_CSUM | TUN_F_TSO4}, unsigned{TUN_F_CSUM}, 0u}) {
+    if (ioctl(descriptor_, TUNSETOFFLOAD, static_cast<unsigned long>(offload)) != 0) continue;
+    // Who can leave UDP in one piece knows how to cut it, too.
+    capabilities_.udp_gso_to_guest = (offload & kTunUdp) != 0;
+    break;
   }
   // What we may leave to the guest's kernel: it takes both with any header.
   capabilities_.partial_checksum_to_guest = true;

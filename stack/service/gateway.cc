@@ -64,8 +64,7 @@ Gateway::Answer Gateway::HandleIcmp(const Packet& packet, const LinkAddresses& l
     if (IsNeighbourDiscovery(type)) return {.drop = DropCause::kNdpIgnored};
     if (IsMld(type)) return {};  // nobody here forwards multicast
   }
-  const uint8_t request = packet.protocol == Protocol::kIcmpv4 ? kEchoRequest4 : kEchoRequest6;
-  if (type != request || header->U8<1>() != 0 || !IsOurs(packet.destination)) {
+  if (!IsEchoRequest(packet) || !IsOurs(packet.destination)) {
     return {.drop = DropCause::kIcmpIgnored};
   }
   return Reply(EmitEchoReply(link, packet, out));

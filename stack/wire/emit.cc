@@ -150,20 +150,39 @@ struct TypeAndCode {
   uint8_t code;
 };
 
-TypeAndCode NumbersOf(Unreachable kind, Family family) {
+// Type 0 for what ICMP has no word for.
+TypeAndCode NumbersOf(FaultKind kind, Family family) {
   const bool v4 = family == Family::kIpv4;
-  const uint8_t type = v4 ? kUnreachable4 : kUnreachable6;
+  const uint8_t unreachable = v4 ? kUnreachable4 : kUnreachable6;
   switch (kind) {
-    case Unreachable::kNetwork:
-      return {type, 0};
-    case Unreachable::kHost:
-      return {type, static_cast<uint8_t>(v4 ? 1 : 3)};
-    case Unreachable::kPort:
-      return {type, static_cast<uint8_t>(v4 ? 3 : 4)};
-    case Unreachable::kProhibited:
-      return {type, static_cast<uint8_t>(v4 ? 13 : 1)};
+    case FaultKind::kNetwork:
+      return {unreachable, 0};
+    case FaultKind::kHost:
+      return {unreachable, static_cast<uint8_t>(v4 ? 1 : 3)};
+    case FaultKind::kProtocol:  // IPv6: unrecognized next header (RFC 4443 3.4)
+      return v4 ? TypeAndCode{unreachable, 2} : TypeAndCode{kParameterProblem6, 1};
+    case FaultKind::kPort:
+      return {unreachable, static_cast<uint8_t>(v4 ? 3 : 4)};
+    case FaultKind::kProhibited:
+      return {unreachable, static_cast<uint8_t>(v4 ? 13 : 1)};
+    case FaultKind::kTooBig:
+      return v4 ? TypeAndCode{unreachable, kFragmentationNeeded4} : TypeAndCode{kPacketTooBig6, 0};
+    case FaultKind::kHopLimit:
+      return {v4 ? kTimeExceeded4 : kTimeExceeded6, 0};
+    case FaultKind::kNone:
+    case FaultKind::kNoSocket:
+      break;
   }
-  return {type, 0};
+  return {0, 0};
+}
+
+// The four bytes behind the checksum.
+uint32_t DetailOf(const IcmpError& error) {
+  constexpr uint32_t kNextHeaderAt = 6;  // in an IPv6 header
+  if (error.kind == FaultKind::kTooBig) {
+    return error.from.is_v4() ? std::min(error.mtu, uint32_t{0xffff}) : error.mtu;
+  }
+  return error.kind == FaultKind::kProtocol && error.from.is_v6() ? kNextHeaderAt : 0;
 }
 
 }  // namespace
@@ -303,10 +322,13 @@ size_t EmitEchoReply(const LinkAddresses& link, const Packet& request, std::span
   return envelope.frame_bytes;
 }
 
-size_t EmitUnreachable(const LinkAddresses& link, Unreachable kind, const IpAddress& from,
-                       std::span<const uint8_t> original_ip, std::span<uint8_t> out) {
+size_t EmitIcmpError(const LinkAddresses& link, const IcmpError& error,
+                     std::span<const uint8_t> original_ip, std::span<uint8_t> out) {
+  const IpAddress& from = error.from;
+  const TypeAndCode numbers = NumbersOf(error.kind, from.family);
   const auto original = ReadOriginal(original_ip);
-  if (!original || original->source.family != from.family || !MayAnswerWithError(*original)) {
+  if (!original || original->source.family != from.family || !MayAnswerWithError(*original) ||
+      numbers.type == 0) {
     return 0;
   }
   const bool v4 = from.is_v4();
@@ -319,12 +341,11 @@ size_t EmitUnreachable(const LinkAddresses& link, Unreachable kind, const IpAddr
                           .payload_bytes = static_cast<uint32_t>(kIcmpHeaderBytes + quote.size())};
   const Envelope envelope = WriteEnvelope(link, link.guest_mac, ip, out);
   if (envelope.body.empty()) return 0;
-  const TypeAndCode numbers = NumbersOf(kind, from.family);
   Writer writer(envelope.body);
   writer.U8(numbers.type);
   writer.U8(numbers.code);
   writer.U16(0);  // the checksum, below
-  writer.U32(0);  // unused
+  writer.U32(DetailOf(error));
   writer.Bytes(quote);
   SealIcmp(ip, envelope.body);
   return envelope.frame_bytes;

@@ -12,6 +12,7 @@
 #include <span>
 
 #include "relay/endpoint.h"
+#include "relay/fault.h"
 #include "stack/config.h"
 #include "stack/wire/packet.h"
 
@@ -74,16 +75,15 @@ size_t EmitNeighbourSolicitation(const LinkAddresses& link, const IpAddress& gue
 // Echo reply, both families, from the address that was asked.
 size_t EmitEchoReply(const LinkAddresses& link, const Packet& request, std::span<uint8_t> out);
 
-enum class Unreachable : uint8_t {
-  kNetwork,     // ICMPv4 3/0, ICMPv6 1/0
-  kHost,        // 3/1, 1/3
-  kPort,        // 3/3, 1/4
-  kProhibited,  // 3/13, 1/1
+// An ICMP error from `from` about the packet `original_ip` (its IP header on), to its
+// source. Quotes up to 576 (IPv4) or 1280 (IPv6) bytes in all.
+struct IcmpError {
+  FaultKind kind = FaultKind::kHost;  // neither kNone nor kNoSocket, for which it writes nothing
+  IpAddress from;
+  uint32_t mtu = 0;  // of kTooBig
 };
-// An ICMP error from `from` about the packet `original_ip` (its IP header on), to
-// its source. Quotes up to 576 (IPv4) or 1280 (IPv6) bytes in all.
-size_t EmitUnreachable(const LinkAddresses& link, Unreachable kind, const IpAddress& from,
-                       std::span<const uint8_t> original_ip, std::span<uint8_t> out);
+size_t EmitIcmpError(const LinkAddresses& link, const IcmpError& error,
+                     std::span<const uint8_t> original_ip, std::span<uint8_t> out);
 
 struct TcpControl {
   Endpoint source;       // whom the guest thinks it is talking to

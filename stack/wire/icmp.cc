@@ -94,6 +94,12 @@ bool IsMld(uint8_t icmpv6_type) {
   return (icmpv6_type >= kMldQuery && icmpv6_type <= kMldDone) || icmpv6_type == kMldReport2;
 }
 
+bool IsEchoRequest(const Packet& packet) {
+  const auto header = Header<kIcmpHeaderBytes>::At(packet.transport);
+  const uint8_t request = packet.protocol == Protocol::kIcmpv4 ? kEchoRequest4 : kEchoRequest6;
+  return header && header->U8<0>() == request && header->U8<1>() == 0;
+}
+
 std::optional<DropCause> CheckNeighbourDiscovery(const Packet& packet) {
   const auto header = Header<kIcmpHeaderBytes>::At(packet.transport);
   const uint8_t type = header->U8<0>();

@@ -17,6 +17,9 @@ namespace penstock {
 // Multicast listener discovery, versions 1 and 2.
 [[nodiscard]] bool IsMld(uint8_t icmpv6_type);
 
+// Either family's, with code 0. `packet` has an ICMP header.
+[[nodiscard]] bool IsEchoRequest(const Packet& packet);
+
 // Everything that the RFC makes a condition of validity for an ICMPv6 message of
 // neighbour discovery (others pass): hop limit 255, code 0, length, a sound target,
 // sound options, and no fragment header (RFC 6980). `packet` has an ICMP header and a good

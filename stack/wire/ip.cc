@@ -97,6 +97,8 @@ IpResult ParseIpv4(std::span<uint8_t> bytes, Packet& packet) {
   const auto options = bytes.subspan(kIpv4HeaderBytes, header_bytes - kIpv4HeaderBytes);
   if (const Drop drop = CheckIpv4Options(options)) return {drop};
   packet.hop_limit = header->U8<8>();
+  packet.traffic_class = header->U8<1>();
+  packet.dont_fragment = (header->U16<6>() & 0x4000) != 0;
   packet.source = header->Ipv4<12>();
   packet.destination = header->Ipv4<16>();
   packet.ip = bytes.first(total_bytes);
@@ -118,6 +120,8 @@ IpResult ParseIpv6(std::span<uint8_t> bytes, Packet& packet) {
   const ExtensionWalk walk = WalkExtensions(next_header, packet.ip.subspan(kIpv6HeaderBytes));
   if (walk.drop) return {walk.drop};
   packet.hop_limit = header->U8<7>();
+  packet.traffic_class = static_cast<uint8_t>(header->U16<0>() >> 4);
+  packet.dont_fragment = !walk.fragment_header;
   packet.fragmented = walk.fragment_header;
   packet.source = header->Ipv6<8>();
   packet.destination = header->Ipv6<24>();

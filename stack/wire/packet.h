@@ -38,8 +38,11 @@ struct Packet {
   IpAddress destination;  // ARP: target protocol address
   MacAddress source_mac{};
   bool to_broadcast_or_multicast_mac = false;
-  bool fragmented = false;  // put together from fragments, or with IPv6's fragment header
-  uint8_t hop_limit = 0;    // TTL
+  bool fragmented = false;     // put together from fragments, or with IPv6's fragment header
+  uint8_t hop_limit = 0;       // TTL
+  uint8_t traffic_class = 0;   // TOS: DSCP in the upper six bits, ECN in the others
+  bool dont_fragment = false;  // IPv4's bit; of IPv6, true unless `fragmented`
+  uint16_t segment_bytes = 0;  // UDP that the link left in one piece: payload of each datagram
 
   // Views into the frame; live as long as its buffer. Writable: lwIP swaps the
   // TCP header in place, and the option rewriting below works in place.

@@ -180,6 +180,7 @@ ParseResult ParseDatagram(std::span<uint8_t> datagram, const MacAddress& source_
   // A part of a part.
   if (ip.fragment || packet.fragmented) return DropCause::kIpv6ExtensionHeader;
   packet.fragmented = true;
+  packet.dont_fragment = false;
   if (Drop drop = CheckAddresses(packet, ip.protocol, MacKind::kUnicast, options)) return *drop;
   ParseOptions verifying = options;
   verifying.unsegmented_tcp_to_host = false;

@@ -28,12 +28,12 @@ inline constexpr size_t kTcpChecksumOffset = 16, kUdpChecksumOffset = 6, kIcmpCh
 inline constexpr uint16_t kArpRequest = 1, kArpReply = 2;
 
 // ICMPv4 (RFC 792)
-inline constexpr uint8_t kEchoReply4 = 0, kUnreachable4 = 3, kEchoRequest4 = 8;
+inline constexpr uint8_t kEchoReply4 = 0, kUnreachable4 = 3, kEchoRequest4 = 8, kTimeExceeded4 = 11;
 inline constexpr uint8_t kFragmentationNeeded4 = 4;  // code of kUnreachable4
 
 // ICMPv6 (RFC 4443), neighbour discovery (RFC 4861), MLD (RFC 2710, RFC 3810)
-inline constexpr uint8_t kUnreachable6 = 1, kPacketTooBig6 = 2, kEchoRequest6 = 128,
-                         kEchoReply6 = 129;
+inline constexpr uint8_t kUnreachable6 = 1, kPacketTooBig6 = 2, kTimeExceeded6 = 3,
+                         kParameterProblem6 = 4, kEchoRequest6 = 128, kEchoReply6 = 129;
 inline constexpr uint8_t kMldQuery = 130, kMldReport = 131, kMldDone = 132, kMldReport2 = 143;
 inline constexpr uint8_t kRouterSolicitation = 133, kRouterAdvertisement = 134,
                          kNeighbourSolicitation = 135, kNeighbourAdvertisement = 136,

@@ -125,7 +125,21 @@ Drop ParseTcp(const FrameToHost& frame, const ParseOptions& options, Packet& pac
   return std::nullopt;
 }
 
-Drop ParseUdp(const FrameToHost& frame, Packet& packet) {
+// As many as Linux makes one frame of (UDP_MAX_SEGMENTS).
+constexpr size_t kUdpSegmentCountMax = 128;
+
+// `packet` is several datagrams that the guest left to us to cut.
+Drop TakeUdpSegments(const Offload& offload, const ParseOptions& options, Packet& packet) {
+  const size_t header_bytes = packet.ip.size() - packet.payload.size();
+  if (header_bytes + offload.segment_bytes > options.mtu ||
+      packet.payload.size() > kUdpSegmentCountMax * offload.segment_bytes) {
+    return DropCause::kOffloadMismatch;
+  }
+  if (packet.payload.size() > offload.segment_bytes) packet.segment_bytes = offload.segment_bytes;
+  return std::nullopt;
+}
+
+Drop ParseUdp(const FrameToHost& frame, const ParseOptions& options, Packet& packet) {
   const auto header = Header<kUdpHeaderBytes>::At(packet.transport);
   if (!header) return DropCause::kUdpLength;
   const size_t udp_bytes = header->U16<4>();
@@ -143,7 +157,7 @@ Drop ParseUdp(const FrameToHost& frame, Packet& packet) {
   packet.source_port = header->U16<0>();
   packet.destination_port = header->U16<2>();
   packet.payload = packet.transport.subspan(kUdpHeaderBytes);
-  return std::nullopt;
+  return frame.offload.gso == Gso::kUdp ? TakeUdpSegments(frame.offload, options, packet) : Drop();
 }
 
 Drop ParseIcmp(uint8_t ip_protocol, const FrameToHost& frame, Packet& packet) {
@@ -191,7 +205,7 @@ std::optional<DropCause> ParseTransport(uint8_t ip_protocol, const FrameToHost& 
   }
   if (ip_protocol == kIpProtocolUdp) {
     packet.protocol = Protocol::kUdp;
-    return ParseUdp(frame, packet);
+    return ParseUdp(frame, options, packet);
   }
   if (ip_protocol == (v4 ? kIpProtocolIcmpv4 : kIpProtocolIcmpv6)) {
     packet.protocol = v4 ? Protocol::kIcmpv4 : Protocol::kIcmpv6;

@@ -13,7 +13,9 @@ namespace {
 IpFrames Cut(const UdpFrameOptions& options, const UdpToGuest& datagram, ChecksumState state) {
   std::array<uint8_t, kUdpHeaderBytes> header;
   const size_t header_bytes = EmitUdpHeader(datagram, state, header);
-  return {options.limits,
+  FrameLimits limits = options.limits;
+  if (datagram.segment_bytes != 0) limits.mtu = kIpv6HeaderBytes + kIpPacketBytesMax;
+  return {limits,
           {.source = datagram.source.address,
            .destination = datagram.destination.address,
            .protocol = kIpProtocolUdp,
@@ -27,9 +29,11 @@ IpFrames Cut(const UdpFrameOptions& options, const UdpToGuest& datagram, Checksu
 }  // namespace
 
 UdpFrames::UdpFrames(const UdpFrameOptions& options, const UdpToGuest& datagram)
-    : partial_(options.partial_checksum &&
-               IpFrames::FitWhole(options.limits, datagram.source.address.family,
-                                  kUdpHeaderBytes + datagram.payload.size())),
+    : partial_(datagram.segment_bytes != 0 ||
+               (options.partial_checksum &&
+                IpFrames::FitWhole(options.limits, datagram.source.address.family,
+                                   kUdpHeaderBytes + datagram.payload.size()))),
+      segment_bytes_(datagram.segment_bytes),
       frames_(
           Cut(options, datagram, partial_ ? ChecksumState::kPartial : ChecksumState::kComplete)) {}
 
@@ -40,6 +44,11 @@ std::optional<IpFrame> UdpFrames::Next() {
     frame->offload = {.checksum = ChecksumState::kPartial,
                       .checksum_start = static_cast<uint16_t>(udp_at),
                       .checksum_offset = kUdpChecksumOffset};
+    if (segment_bytes_ != 0) {
+      frame->offload.gso = Gso::kUdp;
+      frame->offload.segment_bytes = segment_bytes_;
+      frame->offload.header_bytes = static_cast<uint16_t>(frame->header.size());
+    }
   }
   return frame;
 }

@@ -42,6 +42,10 @@ struct UdpToGuest {
   uint32_t identification = 0;
   uint8_t hop_limit = 64;
   uint8_t traffic_class = 0;
+  // Not 0: `payload` is several datagrams of so many bytes each, the last one perhaps
+  // shorter, which leave as one frame for the link to cut (LinkCapabilities::
+  // udp_gso_to_guest). Each must fit the MTU.
+  uint16_t segment_bytes = 0;
 };
 
 struct UdpFrameOptions {
@@ -62,7 +66,8 @@ class UdpFrames final {
   [[nodiscard]] std::optional<IpFrame> Next();
 
  private:
-  bool partial_ = false;
+  const bool partial_ = false;
+  const uint16_t segment_bytes_ = 0;
   IpFrames frames_;
 };
 

@@ -177,6 +177,21 @@ class PlayedPort {
 std::string TextOf(const Datagram& datagram) {
   return {reinterpret_cast<const char*>(datagram.data), datagram.length};
 }
+// Of one that several datagrams were joined to.
+std::vector<std::string> TextsOf(const Datagram& datagram) {
+  if (datagram.segment_bytes == 0) return {TextOf(datagram)};
+  std::vector<std::string> texts;
+  const std::string all = TextOf(datagram);
+  for (size_t at = 0; at < all.size(); at += datagram.segment_bytes) {
+    texts.push_back(all.substr(at, datagram.segment_bytes));
+  }
+  return texts;
+}
+size_t CountOf(const std::deque<Datagram*>& datagrams) {
+  size_t count = 0;
+  for (const Datagram* datagram : datagrams) count += TextsOf(*datagram).size();
+  return count;
+}
 
 using Parameters = std::tuple<RelayForm, Family>;
 
@@ -245,11 +260,15 @@ TEST_P(UdpTaskTest, ManyInOrderWithBuffersOutAllTheTime) {
   for (int i = 0; i < kCount; ++i) {
     client.SendTo(port.bound(), std::to_string(i));
     if (i % 100 != 99) continue;
-    port.Until("a hundred", [&] { return port.held().size() == 100; });
+    const int wanted = received + 100;
+    port.Until("a hundred", [&] { return CountOf(port.held()) == 100; });
     for (const Datagram* datagram : port.held()) {
-      ASSERT_EQ(TextOf(*datagram), std::to_string(received++));
-      ASSERT_TRUE(port.Send(datagram->path, TextOf(*datagram)));
+      for (const std::string& text : TextsOf(*datagram)) {
+        ASSERT_EQ(text, std::to_string(received++));
+        ASSERT_TRUE(port.Send(datagram->path, text));
+      }
     }
+    ASSERT_EQ(received, wanted);
     port.GiveBackAll();
     for (int j = i - 99; j <= i; ++j) {
       port.Until("an echo", [&] {

@@ -149,11 +149,11 @@ TEST_P(StackFragmentsTest, ASynInFragmentsIsAnswered) {
 
 // Every frame of a datagram that nobody wants is dropped by that cause.
 TEST_P(StackFragmentsTest, ARefusedDatagramIsAllItsFrames) {
-  const auto packets = FragmentPackets({.source = Guest(family()), .destination = Peer(family())},
-                                       UdpDatagram({.payload = Bytes(4'000)}), fragment_bytes());
+  const auto packets =
+      FragmentPackets(ToGateway(), UdpDatagram({.payload = Bytes(4'000)}), fragment_bytes());
   ASSERT_EQ(packets.size(), 3u);
   SendAll(packets);
-  EXPECT_EQ(drops(DropCause::kUdpUnsupported), 3u);
+  EXPECT_EQ(drops(DropCause::kUdpRefused), 3u);
   EXPECT_EQ(stack_->Snapshot().frames_consumed, 0u);
   // The error quotes the datagram as it was put together.
   const Bytes error = Received(v4() ? 1 : 58);

@@ -307,9 +307,9 @@ std::string FlowAudit::NothingLeft() {
   Require(relay_.blocks().bytes_out() == 0, "blocks are left");
   // Those that were given back wait for whoever comes next.
   relay_.ServePipes();
-  inside_.udp_ports_->TakeFromRelays();
+  inside_.datagram_ends_->TakeFromRelays();
   Require(relay_.datagrams().bytes_out() == 0, "the relay's datagrams are left");
-  Require(inside_.udp_ports_->datagrams_.bytes_out() == 0, "the stack's datagrams are left");
+  Require(inside_.datagram_ends_->pool_.bytes_out() == 0, "the stack's datagrams are left");
   uint64_t slots = 0;
   for (const GuestBuffer* slot : inside_.slots_) slots += slot->capacity;
   // Fragments may still wait for what will not come.

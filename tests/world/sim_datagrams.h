@@ -75,6 +75,13 @@ class SimDatagramSocket {
   auto AsyncWaitWritable(Token&& token) {
     return Wait(kernel_->writable, std::forward<Token>(token));
   }
+  [[nodiscard]] bool ok() const { return true; }
+  [[nodiscard]] int error() const { return 0; }
+  [[nodiscard]] bool reports_faults() const { return false; }
+  void JoinArrivals() {}
+  [[nodiscard]] std::optional<KernelDatagramSocket::Fault> TakeFault(DatagramScratch::Slot&) {
+    return std::nullopt;
+  }
   [[nodiscard]] DatagramResult Receive(std::span<DatagramScratch::Slot> slots);
   [[nodiscard]] DatagramResult Send(std::span<Datagram* const> datagrams);
   void Close() { kernel_->Close(); }

@@ -31,13 +31,14 @@ uint64_t CostOf(const ReturnList<Datagram>& list) {
 
 void FlowAudit::AuditDatagrams() {
   UdpPorts& udp = *inside_.udp_ports_;
+  DatagramEnds& ends = *inside_.datagram_ends_;
   uint64_t of_relay = 0, of_stack = 0;
   size_t peers = 0;
   const auto port = [&](const UdpPorts::Port& each) {
     const DatagramPipe& pipe = *each.pipe;
     const SimUdpTask* task = TaskOfPipe(pipe);
     uint64_t relays = CostOf(pipe.to_guest) + CostOf(pipe.delivered) + CostOf(each.waiting_head);
-    for (const auto& [owner, datagram] : udp.in_batch_) {
+    for (const auto& [owner, datagram] : ends.in_batch_) {
       if (owner == &each) relays += DatagramPool::Cost(*datagram);
     }
     uint64_t stacks = CostOf(pipe.to_host) + CostOf(pipe.sent);
@@ -67,14 +68,15 @@ void FlowAudit::AuditDatagrams() {
   for (const auto& each : udp.leaving_) port(*each);
   Require(peers == udp.peers_.count(), "UDP peers and their count differ");
   Require(of_relay == relay_.datagrams().bytes_out(), "datagrams of the relay are lost");
-  Require(of_stack == udp.datagrams_.bytes_out(), "datagrams of the stack are lost");
+  Require(of_stack == ends.pool_.bytes_out(), "datagrams of the stack are lost");
 }
 
 void FlowAudit::AsleepDatagrams() {
   UdpPorts& udp = *inside_.udp_ports_;
-  Require(udp.ready_.empty(), "a UDP port is ready, and the stack sleeps");
-  if (!udp.batch_.link_full()) {
-    Require(udp.in_batch_.empty(), "datagrams that left are not given back");
+  DatagramEnds& ends = *inside_.datagram_ends_;
+  Require(ends.ready_.empty(), "a UDP port is ready, and the stack sleeps");
+  if (!ends.batch_.link_full()) {
+    Require(ends.in_batch_.empty(), "datagrams that left are not given back");
     Require(udp.leaving_.empty(), "a UDP port was removed and does not end");
   }
   Require(udp.NextDeadline() > inside_.now_, "a UDP peer was to be forgotten");

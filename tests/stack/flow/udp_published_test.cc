@@ -132,7 +132,7 @@ TEST_P(UdpPublishedTest, AForgottenPeerIsNotAnswered) {
   EXPECT_EQ(guest().deadline(), kNever);
   Answer(question, "too late");
   EXPECT_EQ(counters().udp_datagrams_to_host, 3u);
-  EXPECT_EQ(counters().drops_of(DropCause::kUdpUnsupported), 1u);
+  EXPECT_EQ(counters().drops_of(DropCause::kUdpRefused), 1u);
   EXPECT_FALSE(client.TryReceive(Duration{}).has_value());
 }
 

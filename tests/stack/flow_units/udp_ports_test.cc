@@ -44,13 +44,13 @@ class UdpPortsTest : public testing::Test {
   void SetUp() override { Make(); }
   void Make() {
     ports_.reset();
-    ports_.emplace(config_, capabilities_, addresses_, batch_, counters_,
-                   std::vector<Relay*>{relay_.get()},
+    ports_.emplace(config_, to_guest_, ends_, counters_,
                    [this](const IpAddress& guest) { solicited_.push_back(guest); });
     now_ += 1h;
   }
   void TearDown() override {
     relay_->Shutdown();
+    ends_.ShutdownBatch();
     ports_->Shutdown();
     EXPECT_EQ(relay_->datagrams().bytes_out(), 0u);
     EXPECT_EQ(guest_.malformed(), 0u);
@@ -79,17 +79,17 @@ class UdpPortsTest : public testing::Test {
   void Pass(const std::vector<Bytes>& frames = {}) {
     batch_.SetTime(now_);
     ports_->BeginPass(now_);
-    ports_->TakeFromRelays();
+    ends_.TakeFromRelays();
     taken_.clear();
     for (const Bytes& frame : frames) {
       const Parsed parsed = ParseFrame(frame);
       ASSERT_TRUE(parsed.ok()) << parsed.outcome();
       taken_.push_back(ports_->FromGuest(parsed.packet()));
     }
-    served_ = ports_->ServeReady(512);
+    served_ = ends_.ServeReady(512);
     (void)batch_.Flush();
-    ports_->AfterFlush();
-    ports_->RingRelays();
+    ends_.AfterFlush();
+    ends_.RingRelays();
     while (const auto frame = link_->PopToGuest()) {
       if (auto datagram = guest_.Take(frame->bytes, frame->offload)) {
         received_.push_back(*std::move(datagram));
@@ -146,6 +146,8 @@ class UdpPortsTest : public testing::Test {
   Doorbell stack_bell_;
   std::shared_ptr<Relay> relay_ = std::make_shared<Relay>(io_, RelayOptions{}, stack_bell_);
   std::map<uint32_t, PlayedTask> tasks_;
+  DatagramsToGuest to_guest_{config_, capabilities_, addresses_, batch_, counters_};
+  DatagramEnds ends_{batch_, counters_, {relay_.get()}};
   std::optional<UdpPorts> ports_;
   UdpGuest guest_;
   Time now_{1h};
@@ -314,10 +316,10 @@ TEST_F(UdpPortsTest, PartialChecksumsWhereTheLinkTakesThem) {
   PlayedTask& task = Publish(1);
   Arrive(task, From("127.0.0.1", 40'000), Text("short"));
   batch_.SetTime(now_);
-  ports_->TakeFromRelays();
-  EXPECT_TRUE(ports_->ServeReady(512));
+  ends_.TakeFromRelays();
+  EXPECT_TRUE(ends_.ServeReady(512));
   (void)batch_.Flush();
-  ports_->AfterFlush();
+  ends_.AfterFlush();
   const auto frame = link_->PopToGuest();
   ASSERT_TRUE(frame.has_value());
   EXPECT_EQ(frame->offload.checksum, ChecksumState::kPartial);
@@ -540,7 +542,7 @@ TEST_F(UdpPortsTest, RemovedWithDatagramsEverywhere) {
   task.pipe->relay_done.store(true);
   relay_->TellStack(*task.pipe);
   Pass();
-  EXPECT_EQ(task.pipe->stack_port, nullptr);
+  EXPECT_EQ(task.pipe->stack_end, nullptr);
   relay_->TellStack(*task.pipe);  // a late mark
   Pass();
   std::vector<std::string> texts;

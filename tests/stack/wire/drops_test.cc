@@ -568,9 +568,10 @@ TEST(ParseDropsTest, EveryCauseOfParseHasACase) {
   for (const DropCase& c : AllCases()) shown.insert(c.cause);
   // Parse names what is wrong with a frame; what is right, but of no use, the
   // services behind it name.
-  const std::set<DropCause> services{DropCause::kArpIgnored, DropCause::kUdpUnsupported,
-                                     DropCause::kUdpQueueFull, DropCause::kIcmpIgnored,
-                                     DropCause::kNdpIgnored};
+  const std::set<DropCause> services{
+      DropCause::kArpIgnored,      DropCause::kUdpRefused,    DropCause::kUdpQueueFull,
+      DropCause::kUdpMappingLimit, DropCause::kEchoQueueFull, DropCause::kEchoLimit,
+      DropCause::kHopLimit,        DropCause::kIcmpIgnored,   DropCause::kNdpIgnored};
   for (int i = 0; i <= static_cast<int>(DropCause::kNdpMalformed); ++i) {
     const auto cause = static_cast<DropCause>(i);
     EXPECT_NE(shown.contains(cause), services.contains(cause)) << Name(cause);

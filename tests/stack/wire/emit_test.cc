@@ -109,24 +109,38 @@ TEST_P(EmitFamilyTest, EchoReplyAnswersNothingButRequests) {
   EXPECT_EQ(EmitEchoReply(kLink, parsed.packet(), out), 0u);
 }
 
-TEST_P(EmitFamilyTest, UnreachableQuotesThePacket) {
+TEST_P(EmitFamilyTest, WhatIcmpHasNoWordForIsNoError) {
+  const Bytes original = IpPacket({.source = Guest(family()), .destination = Peer(family())},
+                                  UdpDatagram({.payload = Bytes(10, 5)}));
+  Bytes out(2000);
+  EXPECT_EQ(EmitIcmpError(kLink, {FaultKind::kNone, gateway()}, original, out), 0u);
+  EXPECT_EQ(EmitIcmpError(kLink, {FaultKind::kNoSocket, gateway()}, original, out), 0u);
+}
+
+TEST_P(EmitFamilyTest, ErrorQuotesThePacket) {
   struct Case {
-    Unreachable kind;
-    int code4;
-    int code6;
+    FaultKind kind;
+    int type4, code4;
+    int type6, code6;
+    uint32_t mtu = 0;
+    uint32_t detail4 = 0, detail6 = 0;
   };
   const Bytes original = IpPacket({.source = Guest(family()), .destination = Peer(family())},
                                   TcpSegment({.flags = kTcpSyn}));
-  for (const Case& c : {Case{Unreachable::kNetwork, 0, 0}, Case{Unreachable::kHost, 1, 3},
-                        Case{Unreachable::kPort, 3, 4}, Case{Unreachable::kProhibited, 13, 1}}) {
+  for (const Case& c :
+       {Case{FaultKind::kNetwork, 3, 0, 1, 0}, Case{FaultKind::kHost, 3, 1, 1, 3},
+        Case{FaultKind::kPort, 3, 3, 1, 4}, Case{FaultKind::kProhibited, 3, 13, 1, 1},
+        Case{FaultKind::kProtocol, 3, 2, 4, 1, 0, 0, 6}, Case{FaultKind::kHopLimit, 11, 0, 3, 0},
+        Case{FaultKind::kTooBig, 3, 4, 2, 0, 1400, 1400, 1400},
+        Case{FaultKind::kTooBig, 3, 4, 2, 0, 70'000, 65'535, 70'000}}) {
     const Bytes frame = Emitted([&](std::span<uint8_t> out) {
-      return EmitUnreachable(kLink, c.kind, gateway(), original, out);
+      return EmitIcmpError(kLink, {c.kind, gateway(), c.mtu}, original, out);
     });
     ExpectSound(frame, gateway(), Guest(family()), icmp());
     const auto error = std::span(frame).subspan(TransportAt(family()));
-    EXPECT_EQ(error[0], v4() ? 3 : 1);
+    EXPECT_EQ(error[0], v4() ? c.type4 : c.type6);
     EXPECT_EQ(error[1], v4() ? c.code4 : c.code6);
-    EXPECT_EQ(Get32(error, 4), 0u);
+    EXPECT_EQ(Get32(error, 4), v4() ? c.detail4 : c.detail6);
     EXPECT_EQ(Part(error, 8, error.size() - 8), original);
   }
 }
@@ -135,7 +149,7 @@ TEST_P(EmitFamilyTest, UnreachableQuotesNoMoreThanFits) {
   const Bytes original = IpPacket({.source = Guest(family()), .destination = Peer(family())},
                                   UdpDatagram({.payload = Bytes(1400, 5)}));
   Bytes out(2000);
-  out.resize(EmitUnreachable(kLink, Unreachable::kPort, gateway(), original, out));
+  out.resize(EmitIcmpError(kLink, {FaultKind::kPort, gateway()}, original, out));
   EXPECT_EQ(out.size(), kIpAt + (v4() ? 576 : 1280));
   EXPECT_LE(out.size(), kEmittedFrameBytesMax);
   ExpectSound(out, gateway(), Guest(family()), icmp());
@@ -144,7 +158,7 @@ TEST_P(EmitFamilyTest, UnreachableQuotesNoMoreThanFits) {
 TEST_P(EmitFamilyTest, NoErrorAboutErrorsGroupsAndNobody) {
   Bytes out(2000);
   const auto emit = [&](const IpSpec& spec, const Transport& transport) {
-    return EmitUnreachable(kLink, Unreachable::kPort, gateway(), IpPacket(spec, transport), out);
+    return EmitIcmpError(kLink, {FaultKind::kPort, gateway()}, IpPacket(spec, transport), out);
   };
   const IpSpec to_peer{.source = Guest(family()), .destination = Peer(family())};
   const Transport udp = UdpDatagram({});
@@ -166,10 +180,10 @@ TEST_P(EmitFamilyTest, NoErrorAboutWhatIsNotAPacket) {
       IpPacket({.source = Guest(family()), .destination = Peer(family())}, {17, {}});
   for (size_t length = 0; length < original.size(); ++length) {
     const auto cut = std::span(original).first(length);
-    EXPECT_EQ(EmitUnreachable(kLink, Unreachable::kPort, gateway(), cut, out), 0u) << length;
+    EXPECT_EQ(EmitIcmpError(kLink, {FaultKind::kPort, gateway()}, cut, out), 0u) << length;
   }
   const IpAddress other_family = v4() ? kGateway6 : kGateway4;
-  EXPECT_EQ(EmitUnreachable(kLink, Unreachable::kPort, other_family, original, out), 0u);
+  EXPECT_EQ(EmitIcmpError(kLink, {FaultKind::kPort, other_family}, original, out), 0u);
 }
 
 TEST_P(EmitFamilyTest, LinkWithoutEthernetHasNoLinkHeader) {
@@ -242,17 +256,17 @@ TEST(EmitTest, NoErrorAboutLaterFragments) {
   Bytes out(2000);
   const Bytes first = IpPacket({.source = kGuest4, .destination = kPeer4, .fragment_field = 0x2000},
                                UdpDatagram({}));
-  EXPECT_NE(EmitUnreachable(kLink, Unreachable::kPort, kGateway4, first, out), 0u);
+  EXPECT_NE(EmitIcmpError(kLink, {FaultKind::kPort, kGateway4}, first, out), 0u);
   const Bytes later =
       IpPacket({.source = kGuest4, .destination = kPeer4, .fragment_field = 1}, UdpDatagram({}));
-  EXPECT_EQ(EmitUnreachable(kLink, Unreachable::kPort, kGateway4, later, out), 0u);
+  EXPECT_EQ(EmitIcmpError(kLink, {FaultKind::kPort, kGateway4}, later, out), 0u);
 }
 
 TEST(EmitTest, NoErrorAboutAnErrorBehindExtensionHeaders) {
   Bytes out(2000);
   const IpSpec spec{.source = kGuest6, .destination = kPeer6, .extensions = {{60, {0}}}};
   const auto emit = [&](const Transport& transport) {
-    return EmitUnreachable(kLink, Unreachable::kPort, kGateway6, IpPacket(spec, transport), out);
+    return EmitIcmpError(kLink, {FaultKind::kPort, kGateway6}, IpPacket(spec, transport), out);
   };
   EXPECT_NE(emit(EchoRequest(Family::kIpv6, {})), 0u);
   EXPECT_EQ(emit(Icmpv6Message({.type = 1})), 0u);
