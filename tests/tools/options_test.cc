@@ -78,6 +78,7 @@ INSTANTIATE_TEST_SUITE_P(
         WrongCase{"StatsFolder",
                   {"run", "--stats-file", "/no/such/folder/s", "--", "true"},
                   "--stats-file"},
+        WrongCase{"PcapEmpty", {"run", "--pcap", "", "--", "true"}, "--pcap"},
         WrongCase{"Identity",
                   {"run", "-p", "8080:80", "--client-identity", "me", "--", "true"},
                   "gateway, preserve-source or proxy-protocol"},

@@ -45,7 +45,8 @@ Examples:
   penstock run -p 8080:80 -- ./server           its port 80, on the host's 127.0.0.1:8080
   penstock run -p 0:80 -p '*:53:53/udp' -- ./server            a free port; every address
   penstock run --stats --no-ipv6 -- make test                  who talked to whom
-  penstock run --impair delay=20ms,drop=1% -- ./client         over a bad link)";
+  penstock run --impair delay=20ms,drop=1% -- ./client         over a bad link
+  penstock run --pcap guest.pcapng -- ./client                 and look at its frames)";
 
 constexpr const char* kAttachFooter =
     R"(Stays in the foreground until SIGTERM or SIGINT, the end of PID, or until PATH is
@@ -162,6 +163,10 @@ void AddCommon(CLI::App& app, CommonOptions& common, CommonTexts& texts) {
                  "Make the link bad: delay=10ms,jitter=1ms,drop=1%,reorder=1%,\n"
                  "duplicate=0.1%,corrupt=0.1%,seed=7; to_guest.drop=2%: one way")
       ->type_name("SPEC");
+  app.add_option("--pcap", common.pcap,
+                 "Write what the sandbox sends and gets to this capture file (pcapng,\n"
+                 "for Wireshark); with --impair, what it really gets")
+      ->type_name("FILE");
   AddFamily(app, "IPv4", "4", texts.ipv4, "10.0.2.15/24, 10.0.2.2, 10.0.2.3");
   AddFamily(app, "IPv6", "6", texts.ipv6, "fd00::15/64, fd00::2, fd00::3");
   AddPublish(app, common, texts);
@@ -267,6 +272,9 @@ absl::Status SetCommon(const CLI::App& app, const CommonTexts& texts, CommonOpti
           SetSeconds(app, "--keepalive-idle", texts.keepalive_idle_seconds, config.keepalive_idle);
       !s.ok()) {
     return s;
+  }
+  if (app.count("--pcap") > 0 && common.pcap.empty()) {
+    return Wrong("--pcap is empty: it must be the path of a file");
   }
   if (app.count("--impair") > 0) {
     absl::StatusOr<ImpairOptions> impair = ParseImpairOptions(texts.impair);
