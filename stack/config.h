@@ -51,6 +51,11 @@ struct Config {
   // family first, the other one if that is refused.
   bool host_loopback = false;
 
+  // Whether the host has routes of each family is followed, and the guest is told: what
+  // the services offer, they offer only for a family that leads somewhere. Costs one
+  // descriptor. Off: both families are taken to have routes.
+  bool follow_host_routes = true;
+
   // Asked for each client of a published port; unset: everybody may.
   IngressHook ingress_hook;
 

@@ -38,6 +38,8 @@ CounterSnapshot Counters::Snapshot() const {
   copy.buffer_bytes_to_guest = buffer_bytes_to_guest.value();
   copy.udp_peers = static_cast<uint32_t>(udp_peers.value());
   copy.fragments_held = static_cast<uint32_t>(fragments_held.value());
+  copy.host_routes_ipv4 = static_cast<uint32_t>(host_routes_ipv4.value());
+  copy.host_routes_ipv6 = static_cast<uint32_t>(host_routes_ipv6.value());
   copy.flow_count_max = static_cast<uint32_t>(flow_count_max.value());
   return copy;
 }

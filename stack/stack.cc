@@ -107,7 +107,8 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
     return absl::ResourceExhaustedError(
         absl::StrCat("cannot open an epoll descriptor: ", strerror(errno)));
   }
-  for (const int descriptor : {doorbell_.descriptor(), link_->descriptor()}) {
+  OpenRoutes();
+  for (const int descriptor : {doorbell_.descriptor(), link_->descriptor(), routes_descriptor()}) {
     if (descriptor < 0) continue;
     epoll_event event{.events = EPOLLIN, .data = {.fd = descriptor}};
     if (epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event) != 0) {
@@ -143,6 +144,16 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
     frames_.push_back({.room = buffer->room()});
   }
   return absl::OkStatus();
+}
+
+void Stack::Impl::OpenRoutes() {
+  if (config_.follow_host_routes) {
+    route_follower_.emplace([this](const HostRoutes& routes) {
+      counters_.host_route_changes.Add(1);
+      OnHostRoutes(routes);
+    });
+  }
+  OnHostRoutes(route_follower_ ? route_follower_->routes() : HostRoutes{});
 }
 
 void Stack::Impl::OpenPublisher() {
@@ -191,6 +202,7 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   flows_->BeginPass(now);
   udp_ports_->BeginPass(now);
   RunTasks(stack);
+  FollowRoutes();
   flows_->TakeFromRelays();
   udp_ports_->TakeFromRelays();
   if (link_ready || !link_drained_ || link_->deadline() <= now) ReceiveFrames();
@@ -270,6 +282,20 @@ void Stack::Impl::RunTasks(Stack& stack) {
     tasks.swap(tasks_);
   }
   for (auto& task : tasks) task(stack);
+}
+
+// Nothing tells a pass which descriptor woke it, so it asks, but not too often.
+void Stack::Impl::FollowRoutes() {
+  if (!route_follower_ || now_ - routes_looked_at_ < kRouteLookInterval) return;
+  routes_looked_at_ = now_;
+  (void)route_follower_->Update();
+}
+
+// Here begins what the services make of it.
+void Stack::Impl::OnHostRoutes(const HostRoutes& routes) {
+  host_routes_ = routes;
+  counters_.host_routes_ipv4.Set(routes.ipv4 ? 1 : 0);
+  counters_.host_routes_ipv6.Set(routes.ipv6 ? 1 : 0);
 }
 
 void Stack::Impl::ReceiveFrames() {

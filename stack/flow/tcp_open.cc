@@ -269,6 +269,7 @@ void TcpFlows::OnDialFailed(Flow& flow, int error) {
   FlowEnd end = FlowEnd::kUnreachable;
   switch (error) {
     case ENETUNREACH:
+    case EAFNOSUPPORT:  // a kernel without this family
       SendUnreachable(Unreachable::kNetwork, quote);
       break;
     case EHOSTUNREACH:
