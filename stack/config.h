@@ -5,10 +5,12 @@
 
 #include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "publisher/published_port.h"
@@ -21,6 +23,14 @@ namespace penstock {
 
 using MacAddress = std::array<uint8_t, 6>;
 
+// A network: the first `length` bits of `address`; the others are 0.
+struct IpPrefix {
+  IpAddress address;
+  int length = 0;
+
+  friend bool operator==(const IpPrefix&, const IpPrefix&) = default;
+};
+
 // One family on the link. The guest configures itself with these (by DHCP, RA or
 // by hand); the stack answers for `gateway` and `dns` only.
 struct FamilyConfig {
@@ -29,7 +39,13 @@ struct FamilyConfig {
   IpAddress dns;
   IpAddress guest;
   int prefix_length = 0;
+  // Networks that the guest routes for (containers of its own): it may send from their
+  // addresses too. At most kGuestPrefixesMax, none of which meets the link's own prefix.
+  // Nothing is forwarded into them but answers.
+  std::vector<IpPrefix> guest_prefixes;
 };
+
+inline constexpr size_t kGuestPrefixesMax = 64;  // looked through for such a frame
 
 struct Config {
   FamilyConfig ipv4{.gateway = IpAddress::V4(10, 0, 2, 2),
@@ -44,7 +60,7 @@ struct Config {
   uint32_t mtu = 1500;
   // Locally administered; the guest sees it as the gateway's and the DNS address's.
   MacAddress gateway_mac{0x52, 0x55, 0x0a, 0x00, 0x02, 0x02};
-  // Unset: learned from the first valid frame, then fixed.
+  // Unset: learned from the first valid frame, then fixed until the link is reset.
   std::optional<MacAddress> guest_mac;
 
   // Connections to a gateway address reach the host's loopback, the guest's

@@ -137,6 +137,7 @@ inline constexpr size_t kDropCauseCount = 0
   X(payload_bytes_to_guest, "TCP payload bytes taken from the relay")                          \
   X(replies_lost, "answers to the guest that a full link had no room for")                     \
   X(host_route_changes, "times that the host lost or got its routes of a family")              \
+  X(link_resets, "times that the guest's MAC was learned anew, because its link was reset")    \
   X(link_refusals, "times that the link took fewer frames than offered")                       \
   X(path_mtu_updates, "flows whose segment size an ICMP error lowered")                        \
   X(time_wait_recycled, "TIME_WAIT tuples reused by a new SYN")                                \

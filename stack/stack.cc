@@ -321,6 +321,7 @@ void Stack::Impl::ReceiveFrames() {
 
 void Stack::Impl::HandleFrame(const FrameToHost& frame, size_t slot) {
   ParseResult parsed = Parse(frame, parse_options_);
+  if (MayHaveNewMac(parsed)) parsed = Parse(frame, parse_options_);
   if (const auto* cause = std::get_if<DropCause>(&parsed)) {
     counters_.Drop(*cause);
     return;
@@ -419,6 +420,17 @@ void Stack::Impl::ReplyInFragments(std::span<const uint8_t> packet) {
       return;
     }
   }
+}
+
+// True if `parsed` was refused for its MAC, but the link was reset since that was learned:
+// the next valid frame tells the new one. Until then the old one is spoken to.
+bool Stack::Impl::MayHaveNewMac(const ParseResult& parsed) {
+  const auto* cause = std::get_if<DropCause>(&parsed);
+  if (cause == nullptr || *cause != DropCause::kFalseSourceMac || config_.guest_mac) return false;
+  if (std::exchange(link_resets_, link_->resets()) == link_->resets()) return false;
+  counters_.link_resets.Add(1);
+  parse_options_.guest_mac.reset();
+  return true;
 }
 
 // From the first valid frame on the guest's MAC is fixed.

@@ -92,6 +92,7 @@ class Stack::Impl {
   void Reply(size_t length);
   void ReplyInFragments(std::span<const uint8_t> packet);
   void LearnGuestMac(const Packet& packet);
+  [[nodiscard]] bool MayHaveNewMac(const ParseResult& parsed);
   void WatchLinkWritable(bool wanted);
   [[nodiscard]] bool SleepAllowed();
 
@@ -103,6 +104,7 @@ class Stack::Impl {
   int epoll_ = -1;
   std::optional<RouteFollower> route_follower_;
   HostRoutes host_routes_;
+  uint64_t link_resets_ = 0;  // those that the guest's MAC was learned after
   Time routes_looked_at_{};
   bool watching_writable_ = false;
   LinkAddresses addresses_;

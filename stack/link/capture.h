@@ -61,6 +61,7 @@ class CapturedLink final : public Link {
   [[nodiscard]] size_t Send(Time now, std::span<const FrameToGuest> frames) override;
   [[nodiscard]] Time deadline() const override;
   [[nodiscard]] bool ended() const override { return inner_->ended(); }
+  [[nodiscard]] uint64_t resets() const override { return inner_->resets(); }
   [[nodiscard]] uint64_t frames_lost() const override { return inner_->frames_lost(); }
 
  private:

@@ -3,58 +3,26 @@
 
 #include <gtest/gtest.h>
 #include <poll.h>
-#include <sched.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cstdlib>
-#include <fstream>
-#include <functional>
 #include <string>
 #include <vector>
+
+#include "tests/stack/link/tap_guest.h"
 
 namespace penstock {
 namespace {
 
-// As `ip` prints: only for tests, in a child that may do as it likes.
-void Ip(const std::string& arguments) {
-  const int status = std::system(("ip " + arguments).c_str());
-  if (status != 0) {
-    ADD_FAILURE() << "ip " << arguments;
-    _exit(1);
-  }
-}
-
-void EnterNamespaces() {
-  const uid_t user = geteuid();
-  if (user == 0) {
-    ASSERT_EQ(unshare(CLONE_NEWNET), 0);
-    return;
-  }
-  ASSERT_EQ(unshare(CLONE_NEWUSER | CLONE_NEWNET), 0);
-  std::ofstream("/proc/self/uid_map") << "0 " << user << " 1";
+// One command: a batch of ip(8) knows no "-6".
+void IpCommand(const std::string& arguments) {
+  ASSERT_EQ(std::system(("ip " + arguments).c_str()), 0) << arguments;
 }
 
 // eth0 and somebody at its other end.
 void AddInterface() {
-  Ip("link add eth0 type veth peer name far");
-  Ip("link set far up");
-  Ip("link set eth0 up");
-}
-
-// Runs `body` in a child of its own namespaces. It fails the test if anything in it did.
-void InOwnNetwork(const std::function<void()>& body) {
-  const pid_t child = fork();
-  ASSERT_GE(child, 0);
-  if (child == 0) {
-    EnterNamespaces();
-    if (!testing::Test::HasFailure()) body();
-    fflush(nullptr);
-    _exit(testing::Test::HasFailure() ? 1 : 0);
-  }
-  int status = 0;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_EQ(status, 0);
+  IpCommand("link add eth0 type veth peer name far");
+  IpCommand("link set far up");
+  IpCommand("link set eth0 up");
 }
 
 bool Readable(const RouteFollower& follower) {
@@ -65,17 +33,17 @@ bool Readable(const RouteFollower& follower) {
 constexpr HostRoutes kNone{.ipv4 = false, .ipv6 = false};
 
 TEST(HostRoutesTest, LoopbackAndLinkLocalLeadNowhere) {
-  InOwnNetwork([] {
+  RunInNewNetwork([] {
     EXPECT_EQ(RouteFollower().routes(), kNone);
-    Ip("link set lo up");
+    IpCommand("link set lo up");
     AddInterface();  // fe80::/64 and ff00::/8
-    Ip("route add 169.254.0.0/16 dev eth0");
-    Ip("route add 224.0.0.0/4 dev eth0");
-    Ip("route add 192.0.2.0/24 dev lo");
-    Ip("-6 route add 2001:db8::/32 dev lo");
-    Ip("route add unreachable default");
-    Ip("route add blackhole 198.51.100.0/24");
-    Ip("-6 route add unreachable default metric 4096");
+    IpCommand("route add 169.254.0.0/16 dev eth0");
+    IpCommand("route add 224.0.0.0/4 dev eth0");
+    IpCommand("route add 192.0.2.0/24 dev lo");
+    IpCommand("-6 route add 2001:db8::/32 dev lo");
+    IpCommand("route add unreachable default");
+    IpCommand("route add blackhole 198.51.100.0/24");
+    IpCommand("-6 route add unreachable default metric 4096");
     EXPECT_EQ(RouteFollower().routes(), kNone);
   });
 }
@@ -106,7 +74,7 @@ INSTANTIATE_TEST_SUITE_P(
 // The route comes and goes with the descriptor telling, once by its own name and once
 // with its interface.
 TEST_P(HostRoutesThatCount, AreFollowed) {
-  InOwnNetwork([] {
+  RunInNewNetwork([] {
     AddInterface();
     std::vector<HostRoutes> told;
     RouteFollower follower([&](const HostRoutes& routes) { told.push_back(routes); });
@@ -114,7 +82,7 @@ TEST_P(HostRoutesThatCount, AreFollowed) {
     EXPECT_EQ(follower.routes(), kNone);
     while (Readable(follower)) EXPECT_FALSE(follower.Update());
 
-    Ip(GetParam().route);
+    IpCommand(GetParam().route);
     EXPECT_TRUE(Readable(follower));
     EXPECT_TRUE(follower.Update());
     EXPECT_EQ(follower.routes(), expected);
@@ -124,13 +92,13 @@ TEST_P(HostRoutesThatCount, AreFollowed) {
     std::string removal = GetParam().route;
     removal.replace(removal.find(" add "), 5, " del ");
     removal = removal.substr(0, removal.find(" nodad"));
-    Ip(removal);
+    IpCommand(removal);
     EXPECT_TRUE(follower.Update());
     EXPECT_EQ(follower.routes(), kNone);
 
-    Ip(GetParam().route);
+    IpCommand(GetParam().route);
     EXPECT_TRUE(follower.Update());
-    Ip("link set eth0 down");
+    IpCommand("link set eth0 down");
     EXPECT_TRUE(follower.Update());
     EXPECT_EQ(told, (std::vector<HostRoutes>{expected, kNone, expected, kNone}));
   });
@@ -138,21 +106,18 @@ TEST_P(HostRoutesThatCount, AreFollowed) {
 
 // More happens than the socket holds: what is lost is not needed.
 TEST(HostRoutesTest, AFloodOfChangesEndsInTheTruth) {
-  InOwnNetwork([] {
+  RunInNewNetwork([] {
     AddInterface();
     RouteFollower follower;
-    {
-      std::ofstream batch("/dev/shm/host_routes." + std::to_string(getpid()));
-      for (int i = 0; i < 4'000; ++i) {
-        batch << "route add 10." << i / 250 << "." << i % 250 << ".0/24 dev eth0\n";
-      }
+    std::string lines;
+    for (int i = 0; i < 2'000; ++i) {
+      lines += "route add 10." + std::to_string(i / 250) + "." + std::to_string(i % 250) +
+               ".0/24 dev eth0\n";
     }
-    const std::string file = "/dev/shm/host_routes." + std::to_string(getpid());
-    Ip("-batch " + file);
-    unlink(file.c_str());
+    Ip(lines);
     while (Readable(follower)) (void)follower.Update();
     EXPECT_TRUE(follower.routes().ipv4);
-    Ip("route flush dev eth0");
+    IpCommand("route flush dev eth0");
     while (Readable(follower)) (void)follower.Update();
     EXPECT_FALSE(follower.routes().ipv4);
   });
