@@ -85,7 +85,7 @@ def require_programs(stacks, bin_dir):
         if shutil.which(program) is None:
             raise BenchError(f"{program} is missing: apt-get install {PROGRAMS[program]}"
                              " (or ./tools/dev setup)")
-    built = ["traffic_bench"] + (["penstock"] if any("penstock" in s for s in stacks) else [])
+    built = ["traffic_bench", "datagram_bench"] + (["penstock"] if any("penstock" in s for s in stacks) else [])
     for program in built:
         if not os.access(os.path.join(bin_dir, program), os.X_OK):
             raise BenchError(f"{bin_dir}/{program} is missing: ./tools/dev build release")

@@ -25,7 +25,8 @@ using boost::system::error_code;
 // doorbell from elsewhere, and at the deadline.
 class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
  public:
-  explicit Impl(asio::io_context& io) : io_(io), link_watch_(io), bell_watch_(io), timer_(io) {}
+  explicit Impl(asio::io_context& io)
+      : io_(io), link_watch_(io), bell_watch_(io), routes_watch_(io), timer_(io) {}
 
   absl::Status Open(Config config, std::unique_ptr<Link> link) {
     auto inside = std::make_unique<Stack::Impl>(std::move(config), std::move(link));
@@ -39,6 +40,9 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     if (absl::Status status = Watch(bell_watch_, inside->doorbell().descriptor()); !status.ok()) {
       return status;
     }
+    if (absl::Status status = Watch(routes_watch_, inside->routes_descriptor()); !status.ok()) {
+      return status;
+    }
     stack_.reset(new Stack(std::move(inside)));
     return absl::OkStatus();
   }
@@ -47,6 +51,7 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     SchedulePass();
     WaitReadable();
     WaitBell();
+    WaitRoutes();
   }
 
   void Stop() {
@@ -54,6 +59,7 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     error_code ignored;
     link_watch_.close(ignored);
     bell_watch_.close(ignored);
+    routes_watch_.close(ignored);
     timer_.cancel();
     relay_->Shutdown();
   }
@@ -158,11 +164,22 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
                                 });
   }
 
+  void WaitRoutes() {
+    if (!routes_watch_.is_open()) return;
+    routes_watch_.async_wait(asio::posix::stream_descriptor::wait_read,
+                             [self = shared_from_this()](error_code error) {
+                               if (error || self->stopped_) return;
+                               self->RunPass();
+                               self->WaitRoutes();
+                             });
+  }
+
   asio::io_context& io_;
   std::shared_ptr<Relay> relay_;
   std::unique_ptr<Stack> stack_;
   asio::posix::stream_descriptor link_watch_;
   asio::posix::stream_descriptor bell_watch_;
+  asio::posix::stream_descriptor routes_watch_;
   asio::steady_timer timer_;
   Time timer_deadline_ = kNever;
   uint64_t rings_ = 0;

@@ -1,5 +1,8 @@
 #include "stack/config.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 
 namespace penstock {
@@ -7,6 +10,62 @@ namespace {
 
 absl::Status Wrong(std::string_view what) {
   return absl::InvalidArgumentError({what.data(), what.size()});
+}
+
+// The first address of `prefix`.
+IpAddress NetworkOf(const IpPrefix& prefix) {
+  IpAddress network = prefix.address;
+  for (int bit = prefix.length; bit < static_cast<int>(network.wire().size() * 8); ++bit) {
+    const auto byte = static_cast<size_t>(bit / 8);
+    network.bytes[byte] = static_cast<uint8_t>(network.bytes[byte] & ~(0x80 >> bit % 8));
+  }
+  return network;
+}
+
+bool Overlap(const IpPrefix& prefix, const IpAddress& other, int other_length) {
+  return InPrefix(prefix.address, other, std::min(prefix.length, other_length));
+}
+
+// Where no host of a guest's can be: a prefix that meets one of these would let it send
+// from there.
+absl::Status CheckSpecial(const IpPrefix& prefix, const std::string& what) {
+  static constexpr std::pair<const char*, int> kSpecial[] = {
+      {"0.0.0.0", 8}, {"127.0.0.0", 8},   {"169.254.0.0", 16}, {"224.0.0.0", 3},
+      {"::", 96},     {"::ffff:0:0", 96}, {"fe80::", 10},      {"ff00::", 8}};
+  for (const auto& [address, length] : kSpecial) {
+    if (!Overlap(prefix, *IpAddress::Parse(address), length)) continue;
+    return Wrong(absl::StrCat(what, " meets ", address, "/", length,
+                              ", where no host can be: choose another network"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckGuestPrefixes(const FamilyConfig& family, Family kind, const std::string& name) {
+  if (family.guest_prefixes.size() > kGuestPrefixesMax) {
+    return Wrong(absl::StrCat(name, ".guest_prefixes are ", family.guest_prefixes.size(),
+                              ": there may be at most ", kGuestPrefixesMax));
+  }
+  const int bits = kind == Family::kIpv4 ? 32 : 128;
+  for (const IpPrefix& prefix : family.guest_prefixes) {
+    const std::string what = absl::StrCat(name, ".guest_prefixes has ", prefix.address.ToString(),
+                                          "/", prefix.length, ", which");
+    if (prefix.address.family != kind) {
+      return Wrong(absl::StrCat(what, " is no ", name, " network"));
+    }
+    if (prefix.length < 1 || prefix.length > bits) {
+      return Wrong(absl::StrCat(what, " has a wrong length: it must be 1 to ", bits));
+    }
+    if (const IpAddress network = NetworkOf(prefix); network != prefix.address) {
+      return Wrong(absl::StrCat(what, " has bits behind its length: write ", network.ToString(),
+                                "/", prefix.length));
+    }
+    if (Overlap(prefix, family.gateway, family.prefix_length)) {
+      return Wrong(absl::StrCat(what, " meets the link's own prefix ", family.gateway.ToString(),
+                                "/", family.prefix_length, ": choose another network"));
+    }
+    if (absl::Status status = CheckSpecial(prefix, what); !status.ok()) return status;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckFamily(const FamilyConfig& family, Family kind) {
@@ -38,7 +97,7 @@ absl::Status CheckFamily(const FamilyConfig& family, Family kind) {
     return Wrong(absl::StrCat(name, ".guest ", family.guest.ToString(),
                               " is also the gateway's or the DNS address: give it its own"));
   }
-  return absl::OkStatus();
+  return CheckGuestPrefixes(family, kind, name);
 }
 
 absl::Status CheckRange(std::string_view name, uint64_t value, uint64_t low, uint64_t high) {

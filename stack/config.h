@@ -5,12 +5,14 @@
 
 #include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "publisher/published_port.h"
@@ -23,6 +25,14 @@ namespace penstock {
 
 using MacAddress = std::array<uint8_t, 6>;
 
+// A network: the first `length` bits of `address`; the others are 0.
+struct IpPrefix {
+  IpAddress address;
+  int length = 0;
+
+  friend bool operator==(const IpPrefix&, const IpPrefix&) = default;
+};
+
 // One family on the link. The guest configures itself with these (by DHCP, RA or
 // by hand); the stack answers for `gateway` and `dns` only.
 struct FamilyConfig {
@@ -31,7 +41,13 @@ struct FamilyConfig {
   IpAddress dns;
   IpAddress guest;
   int prefix_length = 0;
+  // Networks that the guest routes for (containers of its own): it may send from their
+  // addresses too. At most kGuestPrefixesMax, none of which meets the link's own prefix.
+  // Nothing is forwarded into them but answers.
+  std::vector<IpPrefix> guest_prefixes;
 };
+
+inline constexpr size_t kGuestPrefixesMax = 64;  // looked through for such a frame
 
 // From whom a UDP port of the guest's takes datagrams (RFC 4787 5): whom it has sent to, any
 // port of an address that it has sent to, everybody ("full cone").
@@ -50,12 +66,17 @@ struct Config {
   uint32_t mtu = 1500;
   // Locally administered; the guest sees it as the gateway's and the DNS address's.
   MacAddress gateway_mac{0x52, 0x55, 0x0a, 0x00, 0x02, 0x02};
-  // Unset: learned from the first valid frame, then fixed.
+  // Unset: learned from the first valid frame, then fixed until the link is reset.
   std::optional<MacAddress> guest_mac;
 
   // Connections to a gateway address reach the host's loopback, the guest's
   // family first, the other one if that is refused.
   bool host_loopback = false;
+
+  // Whether the host has routes of each family is followed, and the guest is told: what
+  // the services offer, they offer only for a family that leads somewhere. Costs one
+  // descriptor. Off: both families are taken to have routes.
+  bool follow_host_routes = true;
 
   // Asked for each client of a published port; unset: everybody may.
   IngressHook ingress_hook;

@@ -140,6 +140,8 @@ inline constexpr size_t kDropCauseCount = 0
   X(payload_bytes_to_host, "TCP payload bytes handed to the relay")                            \
   X(payload_bytes_to_guest, "TCP payload bytes taken from the relay")                          \
   X(replies_lost, "answers to the guest that a full link had no room for")                     \
+  X(host_route_changes, "times that the host lost or got its routes of a family")              \
+  X(link_resets, "times that the guest's MAC was learned anew, because its link was reset")    \
   X(link_refusals, "times that the link took fewer frames than offered")                       \
   X(path_mtu_updates, "flows whose segment size an ICMP error lowered")                        \
   X(time_wait_recycled, "TIME_WAIT tuples reused by a new SYN")                                \
@@ -185,6 +187,9 @@ struct CounterSnapshot {
   uint32_t udp_mappings = 0;           // sockets for the guest's UDP ports
   uint32_t echo_mappings = 0;          // sockets for the guest's echo identifiers
   uint32_t fragments_held = 0;         // frames that wait for the rest of their datagram
+  // 1: the host has a route of that family, or nobody follows them.
+  uint32_t host_routes_ipv4 = 0;
+  uint32_t host_routes_ipv6 = 0;
   // The configured flow limit, or what the process's descriptor limit leaves of it.
   uint32_t flow_count_max = 0;
 
@@ -201,7 +206,7 @@ struct Counters {
   std::array<Counter, kDropCauseCount> drops;
   Counter flows_dialing, flows_handshake, flows_open, flows_closing;
   Counter buffer_bytes_to_host, buffer_bytes_to_guest, fragments_held, flow_count_max;
-  Counter udp_peers, udp_mappings, echo_mappings;
+  Counter udp_peers, udp_mappings, echo_mappings, host_routes_ipv4, host_routes_ipv6;
 
   void Drop(DropCause cause, uint64_t frames = 1) noexcept {
     drops[static_cast<size_t>(cause)].Add(frames);

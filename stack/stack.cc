@@ -113,7 +113,8 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
     return absl::ResourceExhaustedError(
         absl::StrCat("cannot open an epoll descriptor: ", strerror(errno)));
   }
-  for (const int descriptor : {doorbell_.descriptor(), link_->descriptor()}) {
+  OpenRoutes();
+  for (const int descriptor : {doorbell_.descriptor(), link_->descriptor(), routes_descriptor()}) {
     if (descriptor < 0) continue;
     epoll_event event{.events = EPOLLIN, .data = {.fd = descriptor}};
     if (epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event) != 0) {
@@ -154,6 +155,16 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
     frames_.push_back({.room = buffer->room()});
   }
   return absl::OkStatus();
+}
+
+void Stack::Impl::OpenRoutes() {
+  if (config_.follow_host_routes) {
+    route_follower_.emplace([this](const HostRoutes& routes) {
+      counters_.host_route_changes.Add(1);
+      OnHostRoutes(routes);
+    });
+  }
+  OnHostRoutes(route_follower_ ? route_follower_->routes() : HostRoutes{});
 }
 
 void Stack::Impl::OpenPublisher() {
@@ -208,6 +219,7 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   guest_udp_->BeginPass(now);
   guest_echo_->BeginPass(now);
   RunTasks(stack);
+  FollowRoutes();
   flows_->TakeFromRelays();
   datagram_ends_->TakeFromRelays();
   if (link_ready || !link_drained_ || link_->deadline() <= now) ReceiveFrames();
@@ -290,6 +302,20 @@ void Stack::Impl::RunTasks(Stack& stack) {
   for (auto& task : tasks) task(stack);
 }
 
+// Nothing tells a pass which descriptor woke it, so it asks, but not too often.
+void Stack::Impl::FollowRoutes() {
+  if (!route_follower_ || now_ - routes_looked_at_ < kRouteLookInterval) return;
+  routes_looked_at_ = now_;
+  (void)route_follower_->Update();
+}
+
+// Here begins what the services make of it.
+void Stack::Impl::OnHostRoutes(const HostRoutes& routes) {
+  host_routes_ = routes;
+  counters_.host_routes_ipv4.Set(routes.ipv4 ? 1 : 0);
+  counters_.host_routes_ipv6.Set(routes.ipv6 ? 1 : 0);
+}
+
 void Stack::Impl::ReceiveFrames() {
   link_drained_ = false;
   for (size_t total = 0; total < kFramesPerPass;) {
@@ -313,6 +339,7 @@ void Stack::Impl::ReceiveFrames() {
 
 void Stack::Impl::HandleFrame(const FrameToHost& frame, size_t slot) {
   ParseResult parsed = Parse(frame, parse_options_);
+  if (MayHaveNewMac(parsed)) parsed = Parse(frame, parse_options_);
   if (const auto* cause = std::get_if<DropCause>(&parsed)) {
     counters_.Drop(*cause);
     return;
@@ -432,6 +459,17 @@ void Stack::Impl::ReplyInFragments(std::span<const uint8_t> packet) {
       return;
     }
   }
+}
+
+// True if `parsed` was refused for its MAC, but the link was reset since that was learned:
+// the next valid frame tells the new one. Until then the old one is spoken to.
+bool Stack::Impl::MayHaveNewMac(const ParseResult& parsed) {
+  const auto* cause = std::get_if<DropCause>(&parsed);
+  if (cause == nullptr || *cause != DropCause::kFalseSourceMac || config_.guest_mac) return false;
+  if (std::exchange(link_resets_, link_->resets()) == link_->resets()) return false;
+  counters_.link_resets.Add(1);
+  parse_options_.guest_mac.reset();
+  return true;
 }
 
 // From the first valid frame on the guest's MAC is fixed.

@@ -2,7 +2,7 @@
 // method says otherwise; not installed.
 //
 // A pass, always in this order:
-//   1 control      Post()ed tasks
+//   1 control      Post()ed tasks, changes of the host's routes
 //   2 relays       flows and datagram sockets that have something from the host become ready
 //   3 ingress      frames from the link, parsed, to the gateway, to their flow, port or
 //                  mapping; fragments when all of a datagram are there
@@ -32,6 +32,7 @@
 #include "stack/flow/tcp_flows.h"
 #include "stack/flow/udp_ports.h"
 #include "stack/service/gateway.h"
+#include "stack/service/host_routes.h"
 #include "stack/stack.h"
 #include "stack/wire/packet.h"
 #include "stack/wire/reassembly.h"
@@ -56,6 +57,10 @@ class Stack::Impl {
   void Post(std::function<void(Stack&)> task);
 
   [[nodiscard]] int descriptor() const { return epoll_; }
+  // Readable when the host's routes changed; -1: nobody follows them. Part of descriptor().
+  [[nodiscard]] int routes_descriptor() const {
+    return route_follower_ ? route_follower_->descriptor() : -1;
+  }
   [[nodiscard]] Link& link() { return *link_; }
   // The last pass that asked the link took all its frames.
   [[nodiscard]] bool link_drained() const { return link_drained_; }
@@ -73,8 +78,13 @@ class Stack::Impl {
   static constexpr size_t kFramesPerPass = 128;
   static constexpr size_t kFlowsPerPass = 1'024;
   static constexpr size_t kDatagramsPerPass = 512;
+  // Between two looks at the host's routes: a busy stack pays for a thousand in a second.
+  static constexpr Duration kRouteLookInterval = std::chrono::milliseconds(1);
 
   void OpenPublisher();
+  void OpenRoutes();
+  void FollowRoutes();
+  void OnHostRoutes(const HostRoutes& routes);
   void RunTasks(Stack& stack);
   void ReceiveFrames();
   void HandleFrame(const FrameToHost& frame, size_t slot);
@@ -91,6 +101,7 @@ class Stack::Impl {
   void Reply(size_t length);
   void ReplyInFragments(std::span<const uint8_t> packet);
   void LearnGuestMac(const Packet& packet);
+  [[nodiscard]] bool MayHaveNewMac(const ParseResult& parsed);
   void WatchLinkWritable(bool wanted);
   [[nodiscard]] bool SleepAllowed();
 
@@ -100,6 +111,10 @@ class Stack::Impl {
   Counters counters_;
   Doorbell doorbell_;
   int epoll_ = -1;
+  std::optional<RouteFollower> route_follower_;
+  HostRoutes host_routes_;
+  uint64_t link_resets_ = 0;  // those that the guest's MAC was learned after
+  Time routes_looked_at_{};
   bool watching_writable_ = false;
   LinkAddresses addresses_;
   ParseOptions parse_options_;

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "stack/flow/tcp_flows.h"
+#include "stack/wire/addresses.h"
 
 namespace penstock {
 namespace {
@@ -200,8 +201,9 @@ TcpFlows::Refusal TcpFlows::Resolve(const Endpoint& destination, OpenRequest& re
   if (destination.address == family.dns || InPrefix(destination.address, kLinkLocal, 10)) {
     return Refusal::kReset;
   }
-  // The link's other addresses are nobody's but the guest's.
-  if (InPrefix(destination.address, family.gateway, family.prefix_length)) {
+  // The link's other addresses, and those behind the guest, are nobody's but the guest's.
+  if (InPrefix(destination.address, family.gateway, family.prefix_length) ||
+      IsBehindGuest(destination.address, family)) {
     return Refusal::kHostUnreachable;
   }
   return Refusal::kNone;
@@ -269,6 +271,7 @@ void TcpFlows::OnDialFailed(Flow& flow, int error) {
   FlowEnd end = FlowEnd::kUnreachable;
   switch (error) {
     case ENETUNREACH:
+    case EAFNOSUPPORT:  // a kernel without this family
       SendUnreachable(FaultKind::kNetwork, quote);
       break;
     case EHOSTUNREACH:

@@ -59,6 +59,7 @@ class ImpairedLink final : public Link {
   [[nodiscard]] size_t Send(Time now, std::span<const FrameToGuest> frames) override;
   [[nodiscard]] Time deadline() const override;
   [[nodiscard]] bool ended() const override { return inner_->ended() && to_host_.empty(); }
+  [[nodiscard]] uint64_t resets() const override { return inner_->resets(); }
   [[nodiscard]] uint64_t frames_lost() const override;
 
   // What was done to the frames of each direction so far.

@@ -61,6 +61,10 @@ class Link {
   // True once the other end is gone for good: nothing will come or go any more.
   [[nodiscard]] virtual bool ended() const { return false; }
 
+  // How often the other end has begun anew (a device that was down and is up again):
+  // another machine may be there now, with another MAC address.
+  [[nodiscard]] virtual uint64_t resets() const { return 0; }
+
   // Frames in either direction that the link itself lost (errors of the device,
   // malformed framing, a decorator's drops), for the counters.
   [[nodiscard]] virtual uint64_t frames_lost() const { return 0; }

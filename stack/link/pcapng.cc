@@ -17,18 +17,20 @@ namespace {
 // Block types and the byte order magic (draft-ietf-opsawg-pcapng, section 4).
 constexpr uint32_t kSectionHeaderBlock = 0x0a0d0d0a;
 constexpr uint32_t kInterfaceDescriptionBlock = 1;
+constexpr uint32_t kInterfaceStatisticsBlock = 5;
 constexpr uint32_t kEnhancedPacketBlock = 6;
 constexpr uint32_t kByteOrderMagic = 0x1a2b3c4d;
 constexpr uint32_t kMajorVersion = 1, kMinorVersion = 0;
 constexpr uint32_t kSectionLengthUnknown = 0xffff'ffff;  // twice: 64 bits
 constexpr uint32_t kNoSnapLength = 0;
 
-// Options: sections 3.5, 4.2 and 4.3.
+// Options: sections 3.5, 4.2, 4.3 and 4.6.
 constexpr uint16_t kEndOfOptions = 0, kComment = 1;
 constexpr uint16_t kTimestampResolution = 9;  // of the interface
 constexpr uint8_t kNanoseconds = 9;           // 10 to the -9 seconds
 constexpr uint16_t kPacketFlags = 2;          // of the packet
 constexpr uint8_t kInbound = 1, kOutbound = 2;
+constexpr uint16_t kFramesReceived = 4, kFramesDropped = 5;  // of the statistics
 
 // LINKTYPE_ETHERNET and LINKTYPE_RAW of the tcpdump group's registry.
 constexpr uint32_t kLinkTypeEthernet = 1, kLinkTypeRaw = 101;
@@ -83,14 +85,12 @@ void PcapngWriter::PutFileHeader(LinkType link_type) {
 void PcapngWriter::Write(std::chrono::nanoseconds since_epoch, Direction direction,
                          std::span<const iovec> parts, std::string_view comment) {
   if (!status_.ok()) return;
-  const auto time = static_cast<uint64_t>(since_epoch.count());
   uint32_t length = 0;
   for (const iovec& part : parts) length += static_cast<uint32_t>(part.iov_len);
 
   const size_t packet = BeginBlock(kEnhancedPacketBlock);
   Put32(0);  // the only interface
-  Put32(static_cast<uint32_t>(time >> 32));
-  Put32(static_cast<uint32_t>(time));
+  PutTime(since_epoch);
   Put32(length);  // captured
   Put32(length);  // on the link
   for (const iovec& part : parts) PutBytes(Bytes(part));
@@ -112,6 +112,18 @@ void PcapngWriter::Write(std::chrono::nanoseconds since_epoch, Direction directi
   Write(since_epoch, direction, std::span(&part, 1), comment);
 }
 
+void PcapngWriter::WriteStatistics(std::chrono::nanoseconds since_epoch,
+                                   const Statistics& statistics) {
+  if (!status_.ok()) return;
+  const size_t block = BeginBlock(kInterfaceStatisticsBlock);
+  Put32(0);  // the only interface
+  PutTime(since_epoch);
+  PutOption64(kFramesReceived, statistics.received);
+  PutOption64(kFramesDropped, statistics.dropped);
+  PutEndOfOptions();
+  EndBlock(block);
+}
+
 absl::Status PcapngWriter::Flush() {
   std::span<const uint8_t> rest = buffer_;
   while (status_.ok() && !rest.empty()) {
@@ -121,8 +133,11 @@ absl::Status PcapngWriter::Flush() {
     } else if (errno != EINTR) {
       status_ = absl::ResourceExhaustedError(
           absl::StrCat("the capture in ", path_, " ended: ", strerror(errno)));
+      // Readers stumble over half a block; what is no file stays as it is.
+      if (ftruncate(descriptor_, static_cast<off_t>(file_bytes_)) != 0) break;
     }
   }
+  if (status_.ok()) file_bytes_ += buffer_.size();
   buffer_.clear();
   return status_;
 }
@@ -153,6 +168,19 @@ void PcapngWriter::PutOption(uint16_t code, std::span<const uint8_t> value) {
   Put16(static_cast<uint32_t>(value.size()));  // without the padding
   PutBytes(value);
   Pad();
+}
+
+void PcapngWriter::PutOption64(uint16_t code, uint64_t value) {
+  Put16(code);
+  Put16(sizeof(value));
+  Put32(static_cast<uint32_t>(value));
+  Put32(static_cast<uint32_t>(value >> 32));
+}
+
+void PcapngWriter::PutTime(std::chrono::nanoseconds since_epoch) {
+  const auto time = static_cast<uint64_t>(since_epoch.count());
+  Put32(static_cast<uint32_t>(time >> 32));
+  Put32(static_cast<uint32_t>(time));
 }
 
 void PcapngWriter::PutEndOfOptions() {

@@ -5,18 +5,19 @@
 //   (*capture)->Write(now.time_since_epoch(), PcapngWriter::Direction::kToGuest, frame.parts);
 //
 // A file is one Section Header Block, one Interface Description Block (times in
-// nanoseconds) and one Enhanced Packet Block for each frame, with its direction and, if
-// there is something to say, a comment. All numbers are little-endian, whatever the
-// machine is, so that the same frames make the same file.
+// nanoseconds), one Enhanced Packet Block for each frame, with its direction and, if
+// there is something to say, a comment, and perhaps one Interface Statistics Block. All
+// numbers are little-endian, whatever the machine is, so that the same frames make the
+// same file.
 //
 // Why not a library: Debian's libpcap writes only the classic format, which has neither
 // directions nor comments; what else writes pcapng there is Wireshark's libwiretap
-// (GLib, no stable interface) and DPDK's. The three blocks that are needed are easier
+// (GLib, no stable interface) and DPDK's. The four blocks that are needed are easier
 // to write than to wrap.
 //
 // Frames are collected in memory (kBufferBytes) and leave in one write(2). An error of
-// the file ends the capture and nothing else: it is kept for Flush() to tell. One
-// thread.
+// the file ends the capture and nothing else: it is kept for Flush() to tell, and the
+// file is cut behind the last whole block that it has. One thread.
 #ifndef PENSTOCK_STACK_LINK_PCAPNG_H_
 #define PENSTOCK_STACK_LINK_PCAPNG_H_
 
@@ -64,6 +65,13 @@ class PcapngWriter final {
   void Write(std::chrono::nanoseconds since_epoch, Direction direction,
              std::span<const uint8_t> frame, std::string_view comment = {});
 
+  // Totals of the link so far: frames in this file, frames that the link lost.
+  struct Statistics {
+    uint64_t received = 0;
+    uint64_t dropped = 0;
+  };
+  void WriteStatistics(std::chrono::nanoseconds since_epoch, const Statistics& statistics);
+
   // Everything written so far is in the file, or the first error that kept it out.
   absl::Status Flush();
 
@@ -79,7 +87,9 @@ class PcapngWriter final {
   // Zeros to a multiple of four; every block starts at one.
   void Pad();
   void PutOption(uint16_t code, std::span<const uint8_t> value);
+  void PutOption64(uint16_t code, uint64_t value);
   void PutEndOfOptions();
+  void PutTime(std::chrono::nanoseconds since_epoch);
   // A block: its length stands before and behind what lies between the two calls.
   [[nodiscard]] size_t BeginBlock(uint32_t type);
   void EndBlock(size_t begin);
@@ -87,6 +97,7 @@ class PcapngWriter final {
   const int descriptor_;
   const std::string path_;
   absl::Status status_;
+  uint64_t file_bytes_ = 0;  // whole blocks that the file has
   std::vector<uint8_t> buffer_;
 };
 

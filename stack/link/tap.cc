@@ -50,6 +50,7 @@ class Tap final : public Link {
   [[nodiscard]] size_t Receive(Time now, std::span<FrameToHost> frames) override;
   [[nodiscard]] size_t Send(Time now, std::span<const FrameToGuest> frames) override;
   [[nodiscard]] bool ended() const override { return ended_; }
+  [[nodiscard]] uint64_t resets() const override { return resets_; }
   [[nodiscard]] uint64_t frames_lost() const override { return frames_lost_; }
 
  private:
@@ -63,6 +64,8 @@ class Tap final : public Link {
   LinkCapabilities capabilities_;
   bool virtio_net_header_ = false;
   bool ended_ = false;
+  bool was_down_ = false;  // a frame found it down, and none has come since
+  uint64_t resets_ = 0;
   uint64_t frames_lost_ = 0;
 };
 
@@ -142,6 +145,7 @@ Tap::ReadResult Tap::ReadFrame(FrameToHost& frame) {
   if (bytes <= header_bytes || bytes >= header_bytes + frame.room.size()) return ReadResult::kLost;
   frame.length = static_cast<uint32_t>(bytes - header_bytes);
   frame.offload = {};
+  resets_ += std::exchange(was_down_, false) ? 1 : 0;
   if (virtio_net_header_) {
     const std::optional<Offload> offload = DecodeVirtioHeader(header);
     if (!offload) return ReadResult::kLost;
@@ -190,6 +194,7 @@ bool Tap::WriteFrame(const FrameToGuest& frame) {
   if (result >= 0) return true;
   if (errno == EAGAIN) return false;
   if (errno == EBADFD) ended_ = true;
+  if (errno == EIO) was_down_ = true;
   ++frames_lost_;  // EIO: device down; ENOBUFS, ENOMEM: short of memory; EINVAL: refused
   return true;
 }

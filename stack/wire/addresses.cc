@@ -63,6 +63,9 @@ Drop CheckIpv4Source(const Packet& packet, bool dhcp, const FamilyConfig& family
   if (IsNeverAHost(address) || IsMulticast(address) || (IsLinkLocal(address) && off_link)) {
     return DropCause::kMartianAddress;
   }
+  if (IsBehindGuest(address, family)) {
+    return address == packet.destination ? Drop(DropCause::kMartianAddress) : Drop();
+  }
   return DropCause::kFalseSourceAddress;
 }
 
@@ -117,7 +120,7 @@ Drop CheckIpv6Source(const Packet& packet, uint8_t icmp_type, const ParseOptions
     return address == LinkLocalOf(options.gateway_mac) ? Drop(DropCause::kFalseSourceAddress)
                                                        : Drop();
   }
-  return InPrefix(address, family.gateway, family.prefix_length)
+  return InPrefix(address, family.gateway, family.prefix_length) || IsBehindGuest(address, family)
              ? Drop()
              : Drop(DropCause::kFalseSourceAddress);
 }
@@ -162,10 +165,16 @@ bool IsUnspecified(const IpAddress& address) {
   return std::ranges::all_of(address.wire(), [](uint8_t byte) { return byte == 0; });
 }
 
+bool IsBehindGuest(const IpAddress& address, const FamilyConfig& family) {
+  return std::ranges::any_of(family.guest_prefixes, [&](const IpPrefix& prefix) {
+    return InPrefix(address, prefix.address, prefix.length);
+  });
+}
+
 bool GuestCanAnswer(const IpAddress& client, const FamilyConfig& family) {
   return client.family == family.guest.family && !IsNeverAHost(client) && !IsMulticast(client) &&
          !IsLinkLocal(client) && client != family.guest &&
-         !InPrefix(client, family.gateway, family.prefix_length);
+         !InPrefix(client, family.gateway, family.prefix_length) && !IsBehindGuest(client, family);
 }
 
 IpAddress LinkLocalOf(const MacAddress& mac) {

@@ -24,9 +24,12 @@ namespace penstock {
 // 0.0.0.0 or ::.
 [[nodiscard]] bool IsUnspecified(const IpAddress& address);
 
+// In one of the networks that the guest routes for.
+[[nodiscard]] bool IsBehindGuest(const IpAddress& address, const FamilyConfig& family);
+
 // True where the guest's answer to `client` would reach the stack, if it saw it as its
 // peer: an address of the host's loopback would be the guest's own, and one inside the
-// link's prefix it would look for on the link. False for the other family's.
+// link's prefix, or behind the guest, it would look for there. False for the other family's.
 [[nodiscard]] bool GuestCanAnswer(const IpAddress& client, const FamilyConfig& family);
 
 // fe80::/64 with the modified EUI-64 identifier of `mac` (RFC 4291 appendix A).

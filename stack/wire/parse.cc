@@ -182,8 +182,7 @@ ParseResult ParseDatagram(std::span<uint8_t> datagram, const MacAddress& source_
   packet.fragmented = true;
   packet.dont_fragment = false;
   if (Drop drop = CheckAddresses(packet, ip.protocol, MacKind::kUnicast, options)) return *drop;
-  ParseOptions verifying = options;
-  verifying.unsegmented_tcp_to_host = false;
+  const ParseOptions verifying{.unsegmented_tcp_to_host = false};  // all that is asked there
   const FrameToHost frame{.room = datagram, .length = static_cast<uint32_t>(datagram.size())};
   if (Drop drop = ParseTransport(ip.protocol, frame, verifying, packet)) return *drop;
   return packet;

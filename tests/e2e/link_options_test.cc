@@ -1,8 +1,4 @@
-// Byte-exact transfers under the options that shape the link and the threads, and
-// families that are off.
-
-#include <cerrno>
-#include <cstring>
+// Byte-exact transfers under the options that shape the link and the threads.
 
 #include "tests/support/sandbox.h"
 
@@ -59,24 +55,6 @@ TEST_P(LinkOptions, TransfersAreExact) {
   // on timers would have hundreds. Without a clock, in tests/world, it has to be none.
   EXPECT_LT(stats["retransmits_by_timer"], 10u);
   EXPECT_GE(stats["payload_bytes_to_guest"], 16 * kMiB);
-}
-
-class FamilyOff : public ::testing::TestWithParam<Family> {};
-
-INSTANTIATE_TEST_SUITE_P(E2e, FamilyOff, ::testing::Values(Family::kIpv4, Family::kIpv6),
-                         [](const auto& test) { return Name(test.param); });
-
-TEST_P(FamilyOff, TheOtherOneWorks) {
-  bool v4_off = GetParam() == Family::kIpv4;
-  World world;
-  Sandbox sandbox(
-      {.via = Via::kRelayThread, .penstock_options = {v4_off ? "--no-ipv4" : "--no-ipv6"}});
-  TransferBothWays(sandbox, v4_off ? Family::kIpv6 : Family::kIpv4);
-
-  TcpListener listener;
-  int error =
-      sandbox.GuestSocket(GetParam()).TryConnect(Sandbox::Gateway(GetParam(), listener.port()));
-  EXPECT_TRUE(error == ENETUNREACH || error == EADDRNOTAVAIL) << strerror(error);
 }
 
 }  // namespace

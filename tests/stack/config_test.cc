@@ -54,6 +54,44 @@ TEST(ConfigTest, Families) {
   });
 }
 
+TEST(ConfigTest, NetworksBehindTheGuest) {
+  const auto has4 = [](const char* address, int length) {
+    return [=](Config& c) { c.ipv4.guest_prefixes = {{Address(address), length}}; };
+  };
+  const auto has6 = [](const char* address, int length) {
+    return [=](Config& c) { c.ipv6.guest_prefixes = {{Address(address), length}}; };
+  };
+  Check({
+      {"one of each",
+       [](Config& c) {
+         c.ipv4.guest_prefixes = {{Address("172.20.0.0"), 16}, {Address("192.0.2.7"), 32}};
+         c.ipv6.guest_prefixes = {{Address("fd20::"), 48}, {Address("2001:db8::7"), 128}};
+       }},
+      {"other family",
+       has4("fd20::", 48),
+       {"ipv4.guest_prefixes has fd20::/48", "no ipv4 network"}},
+      {"other family 6", has6("172.20.0.0", 16), {"no ipv6 network"}},
+      {"everything", has4("0.0.0.0", 0), {"0.0.0.0/0", "must be 1 to 32"}},
+      {"long", has4("172.20.0.0", 33), {"172.20.0.0/33", "must be 1 to 32"}},
+      {"long 6", has6("fd20::", 129), {"must be 1 to 128"}},
+      {"bits behind", has4("172.20.1.7", 12), {"172.20.1.7/12", "write 172.16.0.0/12"}},
+      {"bits behind 6", has6("fd20::1", 65), {"write fd20::/65"}},
+      {"inside the link", has4("10.0.2.128", 25), {"the link's own prefix 10.0.2.2/24"}},
+      {"around the link", has4("10.0.0.0", 8), {"the link's own prefix"}},
+      {"around the link 6", has6("fd00::", 8), {"the link's own prefix fd00::2/64"}},
+      {"around loopback", has4("64.0.0.0", 2), {"meets 127.0.0.0/8", "no host can be"}},
+      {"inside multicast", has4("239.0.0.0", 8), {"meets 224.0.0.0/3"}},
+      {"link-local", has4("169.254.7.0", 24), {"meets 169.254.0.0/16"}},
+      {"link-local 6", has6("fe80::", 64), {"meets fe80::/10"}},
+      {"mapped", has6("::ffff:0:0", 96), {"no host can be"}},
+      {"too many",
+       [](Config& c) {
+         c.ipv4.guest_prefixes.assign(kGuestPrefixesMax + 1, {Address("172.20.0.0"), 16});
+       },
+       {"are 65", "at most 64"}},
+  });
+}
+
 TEST(ConfigTest, AddressesOfIpv4) {
   Check({
       {"gateway of the other family",

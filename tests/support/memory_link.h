@@ -50,12 +50,15 @@ class MemoryLink final : public Link {
   // The guest is gone: ended() once the frames to host were received; frames to
   // guest are lost from now on.
   void End();
+  // Somebody else is the guest from now on.
+  void Reset() { ++resets_; }
 
   [[nodiscard]] const LinkCapabilities& capabilities() const override { return capabilities_; }
   [[nodiscard]] int descriptor() const override { return bell_->descriptor(); }
   [[nodiscard]] size_t Receive(Time now, std::span<FrameToHost> frames) override;
   [[nodiscard]] size_t Send(Time now, std::span<const FrameToGuest> frames) override;
   [[nodiscard]] bool ended() const override { return ended_ && to_host_.empty(); }
+  [[nodiscard]] uint64_t resets() const override { return resets_; }
   [[nodiscard]] uint64_t frames_lost() const override { return frames_lost_; }
 
  private:
@@ -70,6 +73,7 @@ class MemoryLink final : public Link {
   bool refused_ = false;  // Send took too few since the last SetRoom
   bool wake_ = false;     // room after a refusal, or the end; until the next Receive
   bool ended_ = false;
+  uint64_t resets_ = 0;
   uint64_t frames_lost_ = 0;
 };
 

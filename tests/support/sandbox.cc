@@ -443,6 +443,12 @@ void Sandbox::EndPenstock() {
   penstock_ = Process();
 }
 
+void Sandbox::KillPenstock() {
+  penstock_.Signal(SIGKILL);
+  (void)penstock_.Wait(kEndLimit);
+  penstock_ = Process();
+}
+
 uint64_t Sandbox::VoluntarySwitches() const {
   uint64_t total = 0;
   std::string tasks = "/proc/" + std::to_string(penstock_.pid()) + "/task";

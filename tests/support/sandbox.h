@@ -176,6 +176,8 @@ class Sandbox {
   [[nodiscard]] size_t OpenDescriptors() const;
   // By SIGTERM; a status other than 0 throws.
   void EndPenstock();
+  // By SIGKILL: it has no chance to put anything in order.
+  void KillPenstock();
   // Times that any thread of penstock went to sleep of its own will.
   [[nodiscard]] uint64_t VoluntarySwitches() const;
   // Frames that the guest has sent on its link.

@@ -47,6 +47,7 @@ LinkCapabilities OffloadingLink() {
 Config LoopbackConfig() {
   Config config;
   config.host_loopback = true;
+  config.follow_host_routes = false;  // whatever machine this is
   return config;
 }
 

@@ -109,6 +109,17 @@ TEST_P(Run, HonoursFamiliesAddressesAndMtu) {
                                   HasSubstr("nameserver fd09::2\n"), Not(HasSubstr("10.0.2."))));
 }
 
+TEST_P(Run, NamesACaptureFileThatCannotBeMadeBeforeAnythingStarts) {
+  for (const auto& [file, reason] :
+       {std::pair{"/no/such/folder/f", "No such file"}, {"/dev/full", "No space left"}}) {
+    const Outcome outcome = Script("echo started", {"--pcap", file});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_EQ(outcome.output, "");
+    EXPECT_THAT(outcome.errors,
+                AllOf(StartsWith("penstock: "), HasSubstr(file), HasSubstr(reason)));
+  }
+}
+
 constexpr rlim_t kFewFiles = 321;
 
 void LimitFiles() {

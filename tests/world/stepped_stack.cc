@@ -14,6 +14,7 @@ using world::SimHost;
 SteppedStack::SteppedStack(Form form, Config config, std::unique_ptr<Link> link, uint64_t seed)
     : form_(form), work_(io_.get_executor()), host_(std::make_shared<SimHost>(io_)) {
   config.relay_threads = 0;
+  config.follow_host_routes = false;
   config.socket_factory = host_;
   config.isn_key = {seed, ~seed};
   if (absl::Status valid = Validate(config, link->capabilities()); !valid.ok()) {

@@ -130,6 +130,8 @@ class AttachSupervisor final : public Supervisor {
 
 absl::Status Attach(AttachOptions options, const SignalMask& mask) {
   AdaptToKernel(options.common.config);
+  absl::StatusOr<std::unique_ptr<PcapngWriter>> capture = MakeCapture(options.common);
+  if (!capture.ok()) return capture.status();
   absl::StatusOr<Target> target = OpenTarget(options);
   if (!target.ok()) return target.status();
   absl::StatusOr<Lifetime> lifetime = Lifetime::Create(mask);
@@ -148,7 +150,8 @@ absl::Status Attach(AttachOptions options, const SignalMask& mask) {
   target->network.Reset();  // only the tap keeps the namespace from here on
 
   RaiseDescriptorLimit();
-  absl::StatusOr<std::unique_ptr<Link>> link = MakeLink(options.common, tap->Release());
+  absl::StatusOr<std::unique_ptr<Link>> link =
+      MakeLink(options.common, tap->Release(), *std::move(capture));
   if (!link.ok()) return link.status();
   absl::StatusOr<PortService> ports = PortService::Create(options.common, *lifetime);
   if (!ports.ok()) return ports.status();

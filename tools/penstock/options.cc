@@ -45,7 +45,8 @@ Examples:
   penstock run -p 8080:80 -- ./server           its port 80, on the host's 127.0.0.1:8080
   penstock run -p 0:80 -p '*:53:53/udp' -- ./server            a free port; every address
   penstock run --stats --no-ipv6 -- make test                  who talked to whom
-  penstock run --impair delay=20ms,drop=1% -- ./client         over a bad link)";
+  penstock run --impair delay=20ms,drop=1% -- ./client         over a bad link
+  penstock run --pcap guest.pcapng -- ./client                 and look at its frames)";
 
 constexpr const char* kAttachFooter =
     R"(Stays in the foreground until SIGTERM or SIGINT, the end of PID, or until PATH is
@@ -77,6 +78,7 @@ struct CommonTexts {
   FamilyTexts ipv6;
   std::string relay_threads = "auto";
   std::string impair;
+  std::vector<std::string> guest_prefixes;
   std::vector<std::string> publish;
   std::string client_identity;
   bool no_offload = false;
@@ -162,8 +164,17 @@ void AddCommon(CLI::App& app, CommonOptions& common, CommonTexts& texts) {
                  "Make the link bad: delay=10ms,jitter=1ms,drop=1%,reorder=1%,\n"
                  "duplicate=0.1%,corrupt=0.1%,seed=7; to_guest.drop=2%: one way")
       ->type_name("SPEC");
+  app.add_option("--pcap", common.pcap,
+                 "Write what the sandbox sends and gets to this capture file (pcapng,\n"
+                 "for Wireshark); with --impair, what it really gets")
+      ->type_name("FILE");
   AddFamily(app, "IPv4", "4", texts.ipv4, "10.0.2.15/24, 10.0.2.2, 10.0.2.3");
   AddFamily(app, "IPv6", "6", texts.ipv6, "fd00::15/64, fd00::2, fd00::3");
+  app.add_option("--guest-prefix", texts.guest_prefixes,
+                 "A network that the sandbox routes for, of either family: it may\n"
+                 "send from there, too; again for more")
+      ->allow_extra_args(false)
+      ->option_text("ADDRESS/LENGTH");
   AddPublish(app, common, texts);
   AddStatistics(app, common);
   AddLimits(app, config, texts);
@@ -202,6 +213,27 @@ absl::Status SetFamily(const std::string& digit, const FamilyTexts& texts, Famil
     return s;
   }
   return SetAddress("--dns-ip" + digit, texts.dns, family.dns);
+}
+
+absl::Status SetGuestPrefixes(const std::vector<std::string>& texts, Config& config) {
+  for (const std::string& text : texts) {
+    const size_t slash = text.find('/');
+    const std::optional<IpAddress> address = IpAddress::Parse(text.substr(0, slash));
+    IpPrefix prefix;
+    if (slash == std::string::npos || !address ||
+        !absl::SimpleAtoi(text.substr(slash + 1), &prefix.length)) {
+      return Wrong("--guest-prefix is \"", text,
+                   "\": it must be a network such as 172.20.0.0/16 or fd20::/64");
+    }
+    prefix.address = *address;
+    FamilyConfig& family = address->is_v4() ? config.ipv4 : config.ipv6;
+    if (!family.enabled) {
+      return Wrong("--guest-prefix is \"", text, "\", and --no-ipv", address->is_v4() ? "4" : "6",
+                   " switches its family off: leave one of them out");
+    }
+    family.guest_prefixes.push_back(prefix);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status SetSeconds(const CLI::App& app, const std::string& option, double seconds,
@@ -247,6 +279,7 @@ absl::Status SetCommon(const CLI::App& app, const CommonTexts& texts, CommonOpti
   if (absl::Status s = SetPublish(app, texts, common); !s.ok()) return s;
   if (absl::Status s = SetFamily("4", texts.ipv4, config.ipv4); !s.ok()) return s;
   if (absl::Status s = SetFamily("6", texts.ipv6, config.ipv6); !s.ok()) return s;
+  if (absl::Status s = SetGuestPrefixes(texts.guest_prefixes, config); !s.ok()) return s;
   common.offload = !texts.no_offload;
   // A limit below the half-open ones lowers those with it.
   config.half_open_count_max = std::min(config.half_open_count_max, config.flow_count_max);
@@ -267,6 +300,9 @@ absl::Status SetCommon(const CLI::App& app, const CommonTexts& texts, CommonOpti
           SetSeconds(app, "--keepalive-idle", texts.keepalive_idle_seconds, config.keepalive_idle);
       !s.ok()) {
     return s;
+  }
+  if (app.count("--pcap") > 0 && common.pcap.empty()) {
+    return Wrong("--pcap is empty: it must be the path of a file");
   }
   if (app.count("--impair") > 0) {
     absl::StatusOr<ImpairOptions> impair = ParseImpairOptions(texts.impair);

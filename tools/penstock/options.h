@@ -23,6 +23,7 @@ struct CommonOptions {
   std::string control;  // where orders are taken; empty: nowhere
   bool offload = true;
   std::optional<ImpairOptions> impair;
+  std::string pcap;  // the capture file; empty: none
   bool stats = false;
   std::string stats_file;  // empty: none
 };

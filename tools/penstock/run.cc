@@ -105,6 +105,8 @@ std::vector<IpAddress> Nameservers(const Config& config) {
 absl::StatusOr<int> Run(RunOptions options, const SignalMask& mask) {
   CommonOptions& common = options.common;
   AdaptToKernel(common.config);
+  absl::StatusOr<std::unique_ptr<PcapngWriter>> capture = MakeCapture(common);
+  if (!capture.ok()) return capture.status();
   absl::StatusOr<Sandbox> sandbox =
       Sandbox::Create({.command = std::move(options.command),
                        .user_namespace = options.user_namespace || geteuid() != 0,
@@ -116,7 +118,8 @@ absl::StatusOr<int> Run(RunOptions options, const SignalMask& mask) {
 
   // Not before the command's ancestor was forked: the command keeps the old limit.
   RaiseDescriptorLimit();
-  absl::StatusOr<std::unique_ptr<Link>> link = MakeLink(common, sandbox->ReleaseTap());
+  absl::StatusOr<std::unique_ptr<Link>> link =
+      MakeLink(common, sandbox->ReleaseTap(), *std::move(capture));
   if (!link.ok()) return link.status();
   absl::StatusOr<Lifetime> lifetime = Lifetime::Create(mask);
   if (!lifetime.ok()) return lifetime.status();

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "stack/link/capture.h"
 #include "stack/link/impair.h"
 #include "tools/penstock/stats.h"
 
@@ -51,9 +52,21 @@ InterfaceSettings InterfaceFor(const CommonOptions& options, const std::string& 
           .ipv6 = options.config.ipv6};
 }
 
-absl::StatusOr<std::unique_ptr<Link>> MakeLink(const CommonOptions& options, int tap) {
+absl::StatusOr<std::unique_ptr<PcapngWriter>> MakeCapture(const CommonOptions& options) {
+  if (options.pcap.empty()) return nullptr;
+  return PcapngWriter::Create(options.pcap, PcapngWriter::LinkType::kEthernet);
+}
+
+absl::StatusOr<std::unique_ptr<Link>> MakeLink(const CommonOptions& options, int tap,
+                                               std::unique_ptr<PcapngWriter> capture) {
   absl::StatusOr<std::unique_ptr<Link>> link = AdoptTap(tap);
-  if (!link.ok() || !options.impair) return link;
+  if (!link.ok()) return link;
+  if (capture != nullptr) {
+    const auto say = [](const absl::Status& error) { Say(std::string(error.message())); };
+    *link = std::make_unique<CapturedLink>(*std::move(link), std::move(capture),
+                                           CaptureOptions{.on_error = say});
+  }
+  if (!options.impair) return link;
   absl::StatusOr<std::unique_ptr<ImpairedLink>> impaired =
       Impair(*std::move(link), *options.impair);
   if (!impaired.ok()) return impaired.status();

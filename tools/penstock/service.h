@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "stack/link/link.h"
+#include "stack/link/pcapng.h"
 #include "stack/link/tap.h"
 #include "stack/stack.h"
 #include "tools/penstock/netlink.h"
@@ -27,8 +28,14 @@ void AdaptToKernel(Config& config);
 [[nodiscard]] TapOptions TapFor(const CommonOptions& options, const std::string& name);
 [[nodiscard]] InterfaceSettings InterfaceFor(const CommonOptions& options, const std::string& name);
 
+// The file of --pcap, or null if there is none. Before anything else is made: its error
+// should come while there is nothing to undo.
+[[nodiscard]] absl::StatusOr<std::unique_ptr<PcapngWriter>> MakeCapture(
+    const CommonOptions& options);
+
 // Owns `tap`.
-[[nodiscard]] absl::StatusOr<std::unique_ptr<Link>> MakeLink(const CommonOptions& options, int tap);
+[[nodiscard]] absl::StatusOr<std::unique_ptr<Link>> MakeLink(const CommonOptions& options, int tap,
+                                                             std::unique_ptr<PcapngWriter> capture);
 
 // On demand: to the file, or to stderr if there is none. Poll thread.
 void WriteStatsNow(const CommonOptions& options, const Stack& stack);

@@ -30,6 +30,8 @@ void ForEachCounter(const CounterSnapshot& counters, Visit visit) {
   visit("udp_peers", uint64_t{counters.udp_peers}, "peers of published UDP ports");
   visit("buffer_bytes_to_host", counters.buffer_bytes_to_host, "guest bytes held for host sockets");
   visit("buffer_bytes_to_guest", counters.buffer_bytes_to_guest, "host bytes held for the guest");
+  visit("host_routes_ipv4", uint64_t{counters.host_routes_ipv4}, "1: the host has IPv4 routes");
+  visit("host_routes_ipv6", uint64_t{counters.host_routes_ipv6}, "1: the host has IPv6 routes");
   visit("fragments_held", uint64_t{counters.fragments_held},
         "frames that wait for the rest of their datagram");
 }

@@ -1,6 +1,7 @@
 // The handshake as the guest sees it: a SYN gets the answer that the host's
 // connect got, when it got it. RFC 9293 3.5 and 3.10.7, RFC 6528, RFC 7323 2.
 #include <cerrno>
+#include <cstring>
 #include <set>
 #include <vector>
 
@@ -72,6 +73,24 @@ TEST_P(HandshakeTest, UnreachableHostIsAnsweredWithIcmp) {
   flow.ExpectNothing();
   EXPECT_EQ(counters().flows_unreachable, 1u);
   ExpectNoFlowLeft();
+}
+
+// The host has no route, or a kernel without this family: an unreachable network, at once.
+TEST_P(HandshakeTest, HostWithoutRouteIsAnUnreachableNetwork) {
+  Config config = LoopbackConfig();
+  for (const int reason : {ENETUNREACH, EAFNOSUPPORT}) {
+    SCOPED_TRACE(strerror(reason));
+    config.socket_factory = std::make_shared<FailingFactory>(reason);
+    GuestFlow& flow = Start(config).Flow(9);
+    flow.SendSyn();
+    guest().Until("an ICMP error", [&] { return !guest().other_frames().empty(); });
+    const std::vector<uint8_t>& frame = guest().other_frames().front();
+    const size_t icmp = kEthernetHeaderBytes + (v4() ? 20 : 40);
+    ASSERT_GT(frame.size(), icmp + 8);
+    EXPECT_EQ(frame[icmp], v4() ? 3 : 1);  // destination unreachable
+    EXPECT_EQ(frame[icmp + 1], 0);         // network; no route
+    ExpectNoFlowLeft();
+  }
 }
 
 // Out of descriptors, the host refuses new flows.

@@ -1,16 +1,18 @@
-// Reads captures back block by block, by the specification and apart from the writer:
-// draft-ietf-opsawg-pcapng sections 3.1 (blocks), 3.5 (options), 4.1 to 4.3.
+// What the writer puts into a file, read back block by block.
 #include "stack/link/pcapng.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <map>
+
+#include "tests/stack/link/capture_blocks.h"
 
 namespace penstock {
 namespace {
@@ -18,55 +20,6 @@ namespace {
 using std::chrono::nanoseconds;
 using Direction = PcapngWriter::Direction;
 using LinkType = PcapngWriter::LinkType;
-
-uint32_t Get16(const std::string& bytes, size_t at) {
-  return static_cast<uint8_t>(bytes.at(at)) | uint32_t{static_cast<uint8_t>(bytes.at(at + 1))} << 8;
-}
-uint32_t Get32(const std::string& bytes, size_t at) {
-  return Get16(bytes, at) | Get16(bytes, at + 2) << 16;
-}
-
-struct Block {
-  uint32_t type = 0;
-  std::string body;  // between the two lengths
-};
-
-// Both lengths of each block agree, are multiples of four, and fill the file.
-std::vector<Block> Blocks(const std::string& file) {
-  std::vector<Block> blocks;
-  for (size_t at = 0; at < file.size();) {
-    const uint32_t length = Get32(file, at + 4);
-    EXPECT_EQ(length % 4, 0u);
-    EXPECT_GE(length, 12u);
-    if (length < 12 || at + length > file.size()) {
-      ADD_FAILURE() << "a block leaves the file at " << at;
-      break;
-    }
-    EXPECT_EQ(Get32(file, at + length - 4), length);
-    blocks.push_back({Get32(file, at), file.substr(at + 8, length - 12)});
-    at += length;
-  }
-  return blocks;
-}
-
-// The options from `at` to the end of the body: each padded with zeros to four bytes,
-// and an end of options that is the end.
-std::map<uint32_t, std::string> Options(const std::string& body, size_t at) {
-  std::map<uint32_t, std::string> options;
-  while (at < body.size()) {
-    const uint32_t code = Get16(body, at), length = Get16(body, at + 2);
-    at += 4;
-    if (code == 0) {
-      EXPECT_EQ(length, 0u);
-      EXPECT_EQ(at, body.size()) << "something stands behind the end of options";
-      return options;
-    }
-    options[code] = body.substr(at, length);
-    for (at += length; at % 4 != 0; ++at) EXPECT_EQ(body.at(at), '\0');
-  }
-  ADD_FAILURE() << "no end of options";
-  return options;
-}
 
 class PcapngTest : public testing::Test {
  protected:
@@ -186,6 +139,41 @@ TEST_F(PcapngTest, ManyLargeFramesArriveInOrder) {
   for (size_t i = 0; i < 40; ++i) {
     EXPECT_EQ(blocks[2 + i].body.substr(20, 60'000), std::string(60'000, static_cast<char>(i)));
   }
+}
+
+// Interface Statistics Block (section 4.6): interface, time, frames received and dropped.
+TEST_F(PcapngTest, StatisticsHaveABlockOfTheirOwn) {
+  auto writer = Create();
+  writer->WriteStatistics(nanoseconds(0x1'0000'0002), {.received = 5, .dropped = 0x2'0000'0001});
+  writer.reset();
+  const std::vector<Block> blocks = Blocks(File());
+  ASSERT_EQ(blocks.size(), 3u);
+  EXPECT_EQ(blocks[2].type, 5u);
+  EXPECT_EQ(Get32(blocks[2].body, 4), 1u);
+  EXPECT_EQ(Get32(blocks[2].body, 8), 2u);
+  const auto options = Options(blocks[2].body, 12);
+  EXPECT_EQ(options.at(4), std::string("\x05\0\0\0\0\0\0\0", 8));
+  EXPECT_EQ(options.at(5), std::string("\x01\0\0\0\x02\0\0\0", 8));
+}
+
+// A full disk (here: a limit on the file's size) cuts between two blocks.
+TEST_F(PcapngTest, FileThatCannotGrowEndsBehindAWholeBlock) {
+  auto writer = Create();
+  writer->Write(nanoseconds(1), Direction::kToHost, std::vector<uint8_t>(1'000, 1));
+  ASSERT_TRUE(writer->Flush().ok());
+  const auto ignored = signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  rlimit limit = before;
+  limit.rlim_cur = File().size() + 500;
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  writer->Write(nanoseconds(2), Direction::kToHost, std::vector<uint8_t>(1'000, 2));
+  const absl::Status status = writer->Flush();
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  signal(SIGXFSZ, ignored);
+  EXPECT_NE(status.message().find("capture.pcapng ended: File too large"), std::string::npos)
+      << status;
+  EXPECT_EQ(Blocks(File()).size(), 3u);
 }
 
 // What a guest says is nobody else's.

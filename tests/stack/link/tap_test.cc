@@ -357,6 +357,37 @@ TEST_F(TapTest, ReceivesInBatches) {
   });
 }
 
+// Down and up again: with the first frame it is a reset, for whoever is there now.
+TEST_F(TapTest, ADeviceThatWasDownWasReset) {
+  RunInNewNetwork([] {
+    auto tap = OpenTap({.name = "tap0"});
+    ASSERT_TRUE(tap.ok()) << tap.status();
+    Link& link = **tap;
+    ConfigureGuest(true);
+    const auto await_frame = [&] {
+      const int guest = ConnectingSocket(Family::kIpv4, SOCK_DGRAM, 53);
+      EXPECT_EQ(write(guest, "x", 1), 1);
+      pollfd readable{.fd = link.descriptor(), .events = POLLIN, .revents = 0};
+      EXPECT_EQ(poll(&readable, 1, kPatienceMs), 1);
+      Bytes room(kFrameBytesMax);
+      FrameToHost frame{.room = room};
+      while (link.Receive(Time{}, {&frame, 1}) == 1) {
+      }
+      close(guest);
+    };
+    await_frame();
+    EXPECT_EQ(link.resets(), 0u);
+    Ip("link set tap0 down");
+    EXPECT_EQ(SendOne(link, FrameFromGateway(Family::kIpv4, UdpDatagram({}))), 1u);
+    EXPECT_EQ(link.resets(), 0u);
+    Ip("link set tap0 up");
+    await_frame();
+    EXPECT_EQ(link.resets(), 1u);
+    await_frame();
+    EXPECT_EQ(link.resets(), 1u);
+  });
+}
+
 TEST_F(TapTest, ErrorsOfTheDeviceAreCountedAndNeverFatal) {
   RunInNewNetwork([] {
     auto tap = OpenTap({.name = "tap0"});

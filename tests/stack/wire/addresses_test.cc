@@ -42,5 +42,15 @@ TEST(AddressesTest, BordersOfTheKinds) {
   }
 }
 
+TEST(AddressesTest, AGuestCannotAnswerWhoIsBehindIt) {
+  FamilyConfig family = kTestConfig.ipv4;
+  EXPECT_TRUE(GuestCanAnswer(Address("172.20.0.9"), family));
+  family.guest_prefixes = {{Address("172.20.0.0"), 16}};
+  EXPECT_FALSE(GuestCanAnswer(Address("172.20.0.9"), family));
+  EXPECT_TRUE(GuestCanAnswer(Address("172.21.0.9"), family));
+  EXPECT_TRUE(IsBehindGuest(Address("172.20.0.9"), family));
+  EXPECT_FALSE(IsBehindGuest(Address("fd20::9"), family));
+}
+
 }  // namespace
 }  // namespace penstock

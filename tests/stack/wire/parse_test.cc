@@ -369,6 +369,36 @@ TEST(ParseTest, Ipv6SourcesThatAGuestHas) {
   }
 }
 
+// Networks that the guest routes for, by option.
+TEST(ParseTest, SourcesBehindTheGuest) {
+  ParseOptions options = TestParseOptions();
+  options.ipv4.guest_prefixes = {{Address("172.20.0.0"), 16}, {Address("192.0.2.128"), 25}};
+  options.ipv6.guest_prefixes = {{Address("fd20::"), 48}};
+  struct Case {
+    const char* source;
+    const char* outcome;
+  };
+  for (const Case& c :
+       {Case{"172.20.0.1", "parsed"}, Case{"172.20.255.254", "parsed"},
+        Case{"192.0.2.129", "parsed"}, Case{"fd20::1", "parsed"},
+        Case{"fd20:0:0:ffff::1", "parsed"}, Case{"10.0.2.15", "parsed"},
+        Case{"172.21.0.1", "false_source_address"}, Case{"192.0.2.127", "false_source_address"},
+        Case{"10.0.2.2", "false_source_address"}, Case{"fd20:0:1::1", "false_source_address"},
+        Case{"fd00::2", "false_source_address"}, Case{"127.0.0.1", "martian_address"},
+        Case{"::1", "martian_address"}}) {
+    const IpAddress source = Address(c.source);
+    const Bytes frame = EthernetFrame(
+        IpPacket({.source = source, .destination = Peer(source.family)}, TcpSegment({})));
+    EXPECT_EQ(ParseFrame(frame, options).outcome(), c.outcome) << c.source;
+  }
+  // To itself (a land attack) from there neither.
+  for (const char* own : {"172.20.0.1", "fd20::1"}) {
+    const Bytes frame = EthernetFrame(
+        IpPacket({.source = Address(own), .destination = Address(own)}, TcpSegment({})));
+    EXPECT_EQ(ParseFrame(frame, options).outcome(), "martian_address") << own;
+  }
+}
+
 TEST(ParseTest, NeighbourDiscoveryAndMldMayUseTheirGroups) {
   struct Case {
     const char* source;
