@@ -29,6 +29,16 @@ class UdpSocket {
 
   // Throw std::system_error.
   void SendTo(const Endpoint& to, std::string_view text);
+  // As setsockopt(2) and getsockopt(2) of an int.
+  void SetOption(int level, int name, int value);
+  [[nodiscard]] int Option(int level, int name) const;
+  void Connect(const Endpoint& to);
+  // To whom it is connected: the errno, or 0.
+  [[nodiscard]] int TrySend(std::string_view text);
+  // The errno of the next error that the kernel reports; 0: none within `limit`.
+  [[nodiscard]] int NextError(Duration limit);
+  // The next datagram's control message, an int; throws if none comes within kSocketLimit.
+  [[nodiscard]] int ReceiveControl(int level, int type);
   // nullopt if none comes within `limit`.
   [[nodiscard]] std::optional<Datagram> TryReceive(Duration limit);
   // Throws if none comes within kSocketLimit.

@@ -129,7 +129,7 @@ class AttachSupervisor final : public Supervisor {
 }  // namespace
 
 absl::Status Attach(AttachOptions options, const SignalMask& mask) {
-  AdaptToKernel(options.common.config);
+  AdaptToSystem(options.common.config);
   absl::StatusOr<std::unique_ptr<PcapngWriter>> capture = MakeCapture(options.common);
   if (!capture.ok()) return capture.status();
   absl::StatusOr<Target> target = OpenTarget(options);

@@ -159,6 +159,16 @@ void AddCommon(CLI::App& app, CommonOptions& common, CommonTexts& texts) {
                  "auto: 0 on up to two cores, else a quarter of them, at most 4")
       ->type_name("N|auto")
       ->capture_default_str();
+  const std::map<std::string, UdpFiltering> filterings{
+      {"address-and-port", UdpFiltering::kAddressAndPort},
+      {"address", UdpFiltering::kAddress},
+      {"none", UdpFiltering::kNone}};
+  app.add_option("--udp-filtering", config.udp_filtering,
+                 "Who may send to a UDP port of the sandbox's: whom it has sent to\n"
+                 "(address-and-port, the default), any port of an address that it has\n"
+                 "sent to (address), everybody (none: a \"full cone\")")
+      ->transform(CLI::CheckedTransformer(filterings))
+      ->option_text("address-and-port|address|none");
   app.add_flag("--no-offload", texts.no_offload, "A tap without checksum and segmentation offload");
   app.add_option("--impair", texts.impair,
                  "Make the link bad: delay=10ms,jitter=1ms,drop=1%,reorder=1%,\n"

@@ -104,7 +104,7 @@ std::vector<IpAddress> Nameservers(const Config& config) {
 
 absl::StatusOr<int> Run(RunOptions options, const SignalMask& mask) {
   CommonOptions& common = options.common;
-  AdaptToKernel(common.config);
+  AdaptToSystem(common.config);
   absl::StatusOr<std::unique_ptr<PcapngWriter>> capture = MakeCapture(common);
   if (!capture.ok()) return capture.status();
   absl::StatusOr<Sandbox> sandbox =

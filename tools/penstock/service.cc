@@ -31,7 +31,10 @@ void RaiseDescriptorLimit() {
   (void)setrlimit(RLIMIT_NOFILE, &limit);  // the stack lives with what there is
 }
 
-void AdaptToKernel(Config& config) {
+void AdaptToSystem(Config& config) {
+  config.warn = [](std::string_view sentence) {
+    Say(absl::StrCat("warning: ", std::string(sentence)));
+  };
   if (config.ipv6.enabled && access("/proc/sys/net/ipv6", F_OK) != 0) {
     Say("warning: this kernel has no IPv6; going on without (--no-ipv6 says so silently)");
     config.ipv6.enabled = false;

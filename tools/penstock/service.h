@@ -23,7 +23,7 @@ void Say(const std::string& sentence);
 void RaiseDescriptorLimit();
 
 // Switches IPv6 off, with a warning, where the kernel has none.
-void AdaptToKernel(Config& config);
+void AdaptToSystem(Config& config);
 
 [[nodiscard]] TapOptions TapFor(const CommonOptions& options, const std::string& name);
 [[nodiscard]] InterfaceSettings InterfaceFor(const CommonOptions& options, const std::string& name);

@@ -28,6 +28,9 @@ void ForEachCounter(const CounterSnapshot& counters, Visit visit) {
   visit("flows_open", uint64_t{counters.flows_open}, "flows established");
   visit("flows_closing", uint64_t{counters.flows_closing}, "flows that are closing");
   visit("udp_peers", uint64_t{counters.udp_peers}, "peers of published UDP ports");
+  visit("udp_mappings", uint64_t{counters.udp_mappings}, "sockets for the guest's UDP ports");
+  visit("echo_mappings", uint64_t{counters.echo_mappings},
+        "sockets for the guest's echo identifiers");
   visit("buffer_bytes_to_host", counters.buffer_bytes_to_host, "guest bytes held for host sockets");
   visit("buffer_bytes_to_guest", counters.buffer_bytes_to_guest, "host bytes held for the guest");
   visit("host_routes_ipv4", uint64_t{counters.host_routes_ipv4}, "1: the host has IPv4 routes");
