@@ -44,7 +44,7 @@ struct FamilyConfig {
   // Networks that the guest routes for (containers of its own): it may send from their
   // addresses too. At most kGuestPrefixesMax, none of which meets the link's own prefix.
   // Nothing is forwarded into them but answers.
-  std::vector<IpPrefix> guest_prefixes;
+  std::vector<IpPrefix> guest_prefixes{};
 };
 
 inline constexpr size_t kGuestPrefixesMax = 64;  // looked through for such a frame

@@ -12,7 +12,7 @@
 // route that vanishes with its interface. Then the routes are dumped anew, until the
 // first one that counts: with a full table that is one answer of the kernel's.
 //
-// Poll thread, and the network namespace of the thread that makes it.
+// Poll thread, which stays in the network namespace that it was made in.
 //
 // Read first: rtnetlink(7).
 #ifndef PENSTOCK_STACK_SERVICE_HOST_ROUTES_H_
