@@ -77,10 +77,11 @@ Stack::Impl::Impl(Config config, std::unique_ptr<Link> link)
       link_(std::move(link)),
       capabilities_(link_->capabilities()),
       gateway_(config_),
+      services_(config_, addresses_, counters_),
       batch_(*link_, counters_) {
-  addresses_ = {.ethernet = capabilities_.ethernet,
-                .gateway_mac = config_.gateway_mac,
-                .guest_mac = config_.guest_mac.value_or(MacAddress{})};
+  addresses_.ethernet = capabilities_.ethernet;
+  addresses_.gateway_mac = config_.gateway_mac;
+  addresses_.guest_mac = config_.guest_mac.value_or(MacAddress{});
   parse_options_ = {.ethernet = capabilities_.ethernet,
                     .gateway_mac = config_.gateway_mac,
                     .guest_mac = config_.guest_mac,
@@ -196,6 +197,7 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   if (link_ready || !link_drained_ || link_->deadline() <= now) ReceiveFrames();
   flows_->RunTimers();
   reassembly_->Expire(now);
+  RunServices();
   const bool flows_served = flows_->ServeReady(kFlowsPerPass);
   const bool complete = udp_ports_->ServeReady(kDatagramsPerPass) && flows_served && link_drained_;
   (void)batch_.Flush();
@@ -210,7 +212,7 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   if (link_->ended() && !std::exchange(link_end_told_, true)) return now;
   if (!complete || flows_->HasWork() || !SleepAllowed()) return now;
   return std::min({flows_->NextDeadline(), udp_ports_->NextDeadline(), reassembly_->NextDeadline(),
-                   link_->deadline()});
+                   services_.NextDeadline(), link_->deadline()});
 }
 
 // The second look of the doorbell's protocol.
@@ -329,15 +331,17 @@ void Stack::Impl::HandleFragment(const Fragment& fragment) {
 }
 
 void Stack::Impl::HandlePacket(Packet& packet, GuestBuffer*& buffer) {
+  services_.See(packet, now_);
   switch (packet.protocol) {
     case Protocol::kTcp:
       if (flows_->Segment(packet, *buffer)) buffer = nullptr;
       return;
     case Protocol::kUdp:
-      if (!udp_ports_->FromGuest(packet)) HandleUdp(packet);
+      if (!HandleService(packet) && !udp_ports_->FromGuest(packet)) HandleUdp(packet);
       return;
     case Protocol::kIcmpv4:
     case Protocol::kIcmpv6:
+      if (HandleService(packet)) return;
       if (const auto report = ParsePathMtu(packet); report && flows_->OnPathMtu(*report)) {
         counters_.frames_consumed.Add(1);
         return;
@@ -359,6 +363,24 @@ void Stack::Impl::HandlePacket(Packet& packet, GuestBuffer*& buffer) {
       return;
     }
   }
+}
+
+bool Stack::Impl::HandleService(const Packet& packet) {
+  const auto answer = services_.Handle(packet, now_, {reply_.get(), kFrameBytesMax});
+  if (!answer) return false;
+  parse_options_.leased4 = services_.leased();
+  if (answer->drop.has_value()) {
+    counters_.Drop(*answer->drop);
+    return true;
+  }
+  counters_.frames_consumed.Add(1);
+  Reply(answer->length);
+  return true;
+}
+
+void Stack::Impl::RunServices() {
+  Reply(services_.Tick(now_, {reply_.get(), kFrameBytesMax}));
+  if (services_.TakeGuestMoved()) udp_ports_->OnGuestMoved();
 }
 
 // Nobody to whom it could go: the guest is told, rather than left to wait.
