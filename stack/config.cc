@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "stack/service/domain_names.h"
 
 namespace penstock {
 namespace {
@@ -112,6 +113,57 @@ absl::Status CheckPositive(std::string_view name, Duration value) {
                             " is not positive: give it at least a millisecond"));
 }
 
+absl::Status CheckPool(const Config& config) {
+  const IpAddress& first = config.dhcp_pool_first.value_or(config.ipv4.guest);
+  const IpAddress& last = config.dhcp_pool_last.value_or(first);
+  for (const auto& [field, address] :
+       {std::pair{"dhcp_pool_first", &first}, {"dhcp_pool_last", &last}}) {
+    if (!InPrefix(*address, config.ipv4.gateway, config.ipv4.prefix_length)) {
+      return Wrong(absl::StrCat(field, " ", address->ToString(), " lies outside the link's prefix ",
+                                config.ipv4.gateway.ToString(), "/", config.ipv4.prefix_length,
+                                ": choose one inside it"));
+    }
+  }
+  if (last < first) {
+    return Wrong(absl::StrCat("dhcp_pool_last ", last.ToString(), " comes before dhcp_pool_first ",
+                              first.ToString(), ": give the lower address first"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckNames(const Config& config) {
+  constexpr size_t kOptionBytesMax = 255, kLabelBytesMax = 63;
+  for (const std::string& domain : config.search_domains) {
+    if (!IsDomainName(domain)) {
+      return Wrong(absl::StrCat("search domain \"", domain,
+                                "\" is no domain name: write it as in corp.example"));
+    }
+  }
+  const size_t bytes = EncodeDomainNames(config.search_domains).size();
+  if (bytes > kOptionBytesMax) {
+    return Wrong(absl::StrCat("search_domains take ", bytes,
+                              " bytes: leave some out, 255 are what DHCP can tell"));
+  }
+  const std::string& name = config.guest_host_name;
+  if (!name.empty() && (name.size() > kLabelBytesMax || !IsDomainName(name))) {
+    return Wrong(absl::StrCat("guest_host_name is \"", name,
+                              "\": it must be letters, digits and hyphens, at most 63"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckConfiguration(const Config& config) {
+  if (config.ipv4.enabled && config.dhcp) {
+    if (absl::Status status = CheckPool(config); !status.ok()) return status;
+  }
+  if (absl::Status status = CheckNames(config); !status.ok()) return status;
+  if (config.dhcp_lease_time < std::chrono::minutes(1) ||
+      config.dhcp_lease_time > std::chrono::hours(24 * 366)) {
+    return Wrong("dhcp_lease_time must be a minute to a year");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status Validate(const Config& config, const LinkCapabilities& link) {
@@ -120,6 +172,7 @@ absl::Status Validate(const Config& config, const LinkCapabilities& link) {
   }
   if (absl::Status status = CheckFamily(config.ipv4, Family::kIpv4); !status.ok()) return status;
   if (absl::Status status = CheckFamily(config.ipv6, Family::kIpv6); !status.ok()) return status;
+  if (absl::Status status = CheckConfiguration(config); !status.ok()) return status;
   const uint32_t mtu_min = config.ipv6.enabled ? 1'280 : 576;
   if (config.mtu < mtu_min || config.mtu > link.mtu_max) {
     return Wrong(absl::StrCat("mtu is ", config.mtu, ": with IPv6 ",

@@ -33,8 +33,10 @@ struct IpPrefix {
   friend bool operator==(const IpPrefix&, const IpPrefix&) = default;
 };
 
-// One family on the link. The guest configures itself with these (by DHCP, RA or
-// by hand); the stack answers for `gateway` and `dns` only.
+// One family on the link. The guest configures itself with these (by DHCP, router
+// advertisements or by hand); the stack answers for `gateway` and `dns` only. An IPv6
+// guest that chooses its own address inside the prefix is found by it: `guest` is where
+// published ports lead until then (stack/service/guest_addresses.h).
 struct FamilyConfig {
   bool enabled = true;
   IpAddress gateway;
@@ -68,6 +70,22 @@ struct Config {
   MacAddress gateway_mac{0x52, 0x55, 0x0a, 0x00, 0x02, 0x02};
   // Unset: learned from the first valid frame, then fixed until the link is reset.
   std::optional<MacAddress> guest_mac;
+
+  // How the guest configures itself. DHCP: IPv4, and what IPv6 has besides addresses.
+  bool dhcp = true;
+  bool router_advertisements = true;
+  // What a DHCP client may have; unset: from ipv4.guest to the end of the prefix. The
+  // first client gets ipv4.guest, whether that lies inside or not.
+  std::optional<IpAddress> dhcp_pool_first;
+  std::optional<IpAddress> dhcp_pool_last;
+  // Renewed at the half of it. A minute to a year: a guest that was paused for long keeps
+  // its address anyway, for nobody else is on the link to get it.
+  Duration dhcp_lease_time = std::chrono::hours(24);
+  // Told by DHCP (the first one also as the guest's domain) and router advertisements;
+  // encoded at most 255 bytes, what one DHCP option can hold.
+  std::vector<std::string> search_domains;
+  // Told by DHCP; empty: the guest keeps what it has. At most 63 bytes.
+  std::string guest_host_name;
 
   // Connections to a gateway address reach the host's loopback, the guest's
   // family first, the other one if that is refused.

@@ -65,6 +65,12 @@ namespace penstock {
   X(kIcmpIgnored, "icmp_ignored")                             \
   X(kNdpMalformed, "ndp_malformed")                           \
   X(kNdpIgnored, "ndp_ignored")                               \
+  X(kDhcpMalformed, "dhcp_malformed")                         \
+  X(kDhcpIgnored, "dhcp_ignored")                             \
+  X(kDhcpNoAddress, "dhcp_no_address")                        \
+  X(kDhcpv6Malformed, "dhcpv6_malformed")                     \
+  X(kDhcpv6Ignored, "dhcpv6_ignored")                         \
+  X(kRouterSolicitationLimit, "router_solicitation_limit")    \
   X(kFragmentMalformed, "fragment_malformed")                 \
   X(kFragmentOverlap, "fragment_overlap")                     \
   X(kFragmentOversized, "fragment_oversized")                 \
@@ -145,6 +151,14 @@ inline constexpr size_t kDropCauseCount = 0
   X(link_refusals, "times that the link took fewer frames than offered")                       \
   X(path_mtu_updates, "flows whose segment size an ICMP error lowered")                        \
   X(time_wait_recycled, "TIME_WAIT tuples reused by a new SYN")                                \
+  X(dhcp_offers_sent, "addresses offered by DHCP")                                             \
+  X(dhcp_leases_given, "leases given or renewed by DHCP")                                      \
+  X(dhcp_naks_sent, "addresses that DHCP refused")                                             \
+  X(dhcp_leases_released, "leases that the guest gave back")                                   \
+  X(dhcp_leases_declined, "addresses that the guest found taken")                              \
+  X(dhcp_informs_answered, "guests with an address of their own that DHCP told the rest")      \
+  X(dhcpv6_replies_sent, "answers by DHCPv6")                                                  \
+  X(router_advertisements_sent, "router advertisements, asked for or not")                     \
   X(udp_datagrams_to_host, "UDP datagrams handed to the relay")                                \
   X(udp_datagrams_to_guest, "UDP datagrams handed to the link")                                \
   X(udp_bytes_to_host, "payload bytes of the UDP datagrams to host")                           \

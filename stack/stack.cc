@@ -82,11 +82,12 @@ Stack::Impl::Impl(Config config, std::unique_ptr<Link> link)
       link_(std::move(link)),
       capabilities_(link_->capabilities()),
       gateway_(config_),
+      services_(config_, addresses_, counters_),
       batch_(*link_, counters_),
       datagrams_to_guest_(config_, capabilities_, addresses_, batch_, counters_) {
-  addresses_ = {.ethernet = capabilities_.ethernet,
-                .gateway_mac = config_.gateway_mac,
-                .guest_mac = config_.guest_mac.value_or(MacAddress{})};
+  addresses_.ethernet = capabilities_.ethernet;
+  addresses_.gateway_mac = config_.gateway_mac;
+  addresses_.guest_mac = config_.guest_mac.value_or(MacAddress{});
   parse_options_ = {.ethernet = capabilities_.ethernet,
                     .gateway_mac = config_.gateway_mac,
                     .guest_mac = config_.guest_mac,
@@ -225,6 +226,7 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   if (link_ready || !link_drained_ || link_->deadline() <= now) ReceiveFrames();
   flows_->RunTimers();
   reassembly_->Expire(now);
+  RunServices();
   const bool flows_served = flows_->ServeReady(kFlowsPerPass);
   const bool complete =
       datagram_ends_->ServeReady(kDatagramsPerPass) && flows_served && link_drained_;
@@ -240,7 +242,8 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   if (link_->ended() && !std::exchange(link_end_told_, true)) return now;
   if (!complete || flows_->HasWork() || !SleepAllowed()) return now;
   return std::min({flows_->NextDeadline(), udp_ports_->NextDeadline(), guest_udp_->NextDeadline(),
-                   guest_echo_->NextDeadline(), reassembly_->NextDeadline(), link_->deadline()});
+                   guest_echo_->NextDeadline(), reassembly_->NextDeadline(),
+                   services_.NextDeadline(), link_->deadline()});
 }
 
 // The second look of the doorbell's protocol.
@@ -314,6 +317,7 @@ void Stack::Impl::OnHostRoutes(const HostRoutes& routes) {
   host_routes_ = routes;
   counters_.host_routes_ipv4.Set(routes.ipv4 ? 1 : 0);
   counters_.host_routes_ipv6.Set(routes.ipv6 ? 1 : 0);
+  services_.SetHostRoutes(routes, now_);
 }
 
 void Stack::Impl::ReceiveFrames() {
@@ -375,12 +379,13 @@ void Stack::Impl::HandleFragment(const Fragment& fragment) {
 
 void Stack::Impl::HandlePacket(Packet& packet, GuestBuffer*& buffer) {
   if (HopLimitExceeded(packet)) return;
+  services_.See(packet, now_);
   switch (packet.protocol) {
     case Protocol::kTcp:
       if (flows_->Segment(packet, *buffer)) buffer = nullptr;
       return;
     case Protocol::kUdp:
-      if (!udp_ports_->FromGuest(packet)) HandleUdp(packet);
+      if (!HandleService(packet) && !udp_ports_->FromGuest(packet)) HandleUdp(packet);
       return;
     case Protocol::kIcmpv4:
     case Protocol::kIcmpv6:
@@ -391,6 +396,7 @@ void Stack::Impl::HandlePacket(Packet& packet, GuestBuffer*& buffer) {
 }
 
 void Stack::Impl::HandleIcmp(const Packet& packet) {
+  if (HandleService(packet)) return;
   if (const auto report = ParsePathMtu(packet); report && flows_->OnPathMtu(*report)) {
     counters_.frames_consumed.Add(1);
     return;
@@ -399,10 +405,8 @@ void Stack::Impl::HandleIcmp(const Packet& packet) {
     counters_.frames_consumed.Add(1);
     return;
   }
-  if (IsEchoRequest(packet) && !gateway_.IsOurs(packet.destination)) {
-    return guest_echo_->FromGuest(packet);
-  }
-  AskGateway(packet);
+  if (!IsEchoRequest(packet) || gateway_.IsOurs(packet.destination)) return AskGateway(packet);
+  if (!RefusedBehindGuest(packet)) guest_echo_->FromGuest(packet);
 }
 
 void Stack::Impl::AskGateway(const Packet& packet) {
@@ -413,21 +417,49 @@ void Stack::Impl::AskGateway(const Packet& packet) {
   Reply(answer.length);
 }
 
+bool Stack::Impl::HandleService(const Packet& packet) {
+  const auto answer = services_.Handle(packet, now_, {reply_.get(), kFrameBytesMax});
+  if (!answer) return false;
+  parse_options_.leased4 = services_.leased();
+  if (answer->drop.has_value()) {
+    counters_.Drop(*answer->drop);
+    return true;
+  }
+  counters_.frames_consumed.Add(1);
+  Reply(answer->length);
+  return true;
+}
+
+void Stack::Impl::RunServices() {
+  Reply(services_.Tick(now_, {reply_.get(), kFrameBytesMax}));
+  if (services_.TakeGuestMoved()) udp_ports_->OnGuestMoved();
+}
+
 void Stack::Impl::HandleUdp(const Packet& packet) {
   const bool to_host_loopback =
       config_.host_loopback && packet.destination == OwnAddress(packet.destination);
   const bool to_one_host = !IsNeverAHost(packet.destination) && !IsMulticast(packet.destination);
   if (to_one_host && (!gateway_.IsOurs(packet.destination) || to_host_loopback)) {
-    return guest_udp_->FromGuest(packet);
+    if (!RefusedBehindGuest(packet)) guest_udp_->FromGuest(packet);
+    return;
   }
   // Nobody listens: the guest is told, rather than left to wait (but not of a broadcast).
   counters_.Drop(DropCause::kUdpRefused);
   datagrams_to_guest_.SendError({FaultKind::kPort, packet.destination}, packet.ip);
 }
 
+bool Stack::Impl::RefusedBehindGuest(const Packet& packet) {
+  const IpAddress& destination = packet.destination;
+  if (!IsBehindGuest(destination, destination.is_v4() ? config_.ipv4 : config_.ipv6)) return false;
+  counters_.Drop(DropCause::kForbiddenDestination);
+  datagrams_to_guest_.SendError({FaultKind::kHost, OwnAddress(destination)}, packet.ip);
+  return true;
+}
+
 bool Stack::Impl::HopLimitExceeded(const Packet& packet) {
   if (packet.hop_limit > 1 || packet.protocol == Protocol::kArp ||
-      gateway_.IsOurs(packet.destination) || IsMulticast(packet.destination)) {
+      gateway_.IsOurs(packet.destination) || IsMulticast(packet.destination) ||
+      IsNeverAHost(packet.destination)) {  // such as DHCP's broadcast
     return false;
   }
   counters_.Drop(DropCause::kHopLimit);

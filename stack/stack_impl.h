@@ -6,7 +6,8 @@
 //   2 relays       flows and datagram sockets that have something from the host become ready
 //   3 ingress      frames from the link, parsed, to the gateway, to their flow, port or
 //                  mapping; fragments when all of a datagram are there
-//   4 timers       lwIP's tick, deadlines, fragments whose rest did not come
+//   4 timers       lwIP's tick, deadlines, fragments whose rest did not come, router
+//                  advertisements
 //   5 service      ready flows (tcp_flows.h) and datagrams to guest (datagram_ends.h)
 //   6 flush        the frames of the pass to the link, one wake per relay
 //   7 sleep        arm the doorbell, look once more, say when to come back
@@ -33,6 +34,7 @@
 #include "stack/flow/udp_ports.h"
 #include "stack/service/gateway.h"
 #include "stack/service/host_routes.h"
+#include "stack/service/services.h"
 #include "stack/stack.h"
 #include "stack/wire/packet.h"
 #include "stack/wire/reassembly.h"
@@ -70,6 +72,8 @@ class Stack::Impl {
   [[nodiscard]] std::vector<FlowInfo> Flows() const { return flows_->Flows(); }
   [[nodiscard]] Publisher& publisher() { return *publisher_; }
   [[nodiscard]] absl::Status Unpublish(std::span<const uint32_t> ids, LiveFlows live);
+  // What the guest is told about default routes from now on.
+  void SetHostRoutes(const HostRoutes& routes) { services_.SetHostRoutes(routes, now_); }
 
  private:
   friend class FlowAudit;                       // tests/world
@@ -95,9 +99,14 @@ class Stack::Impl {
   void HandleIcmp(const Packet& packet);
   // True: it was to be passed on, and its hop limit is used up.
   [[nodiscard]] bool HopLimitExceeded(const Packet& packet);
+  // True: it was for a network that the guest itself leads to.
+  [[nodiscard]] bool RefusedBehindGuest(const Packet& packet);
   void AskGateway(const Packet& packet);
   // The address that the stack speaks from about what went to `destination`.
   [[nodiscard]] const IpAddress& OwnAddress(const IpAddress& destination) const;
+  // True if it was for one of the link's services.
+  [[nodiscard]] bool HandleService(const Packet& packet);
+  void RunServices();
   void Reply(size_t length);
   void ReplyInFragments(std::span<const uint8_t> packet);
   void LearnGuestMac(const Packet& packet);
@@ -119,6 +128,7 @@ class Stack::Impl {
   LinkAddresses addresses_;
   ParseOptions parse_options_;
   Gateway gateway_;
+  Services services_;
   FrameBatch batch_;
   std::vector<std::unique_ptr<RelayThread>> threads_;
   std::shared_ptr<Relay> own_relay_;

@@ -32,6 +32,7 @@ class DatagramsToGuest final {
   [[nodiscard]] bool guest_known() const {
     return !capabilities_.ethernet || link_.guest_mac != MacAddress{};
   }
+  [[nodiscard]] const LinkAddresses& link() const { return link_; }
   [[nodiscard]] uint32_t NextIdentification() { return identification_++; }
 
   struct Sent {

@@ -76,7 +76,7 @@ bool TcpFlows::MayOpenInbound(const Inbound& inbound) {
 std::optional<TcpTuple> TcpFlows::ChooseTuple(const Inbound& inbound) {
   const bool v4 = inbound.port->family == Family::kIpv4;
   const FamilyConfig& family = v4 ? config_.ipv4 : config_.ipv6;
-  TcpTuple tuple{.guest = {family.guest, inbound.port->guest_port},
+  TcpTuple tuple{.guest = {v4 ? link_.guest4 : link_.guest6, inbound.port->guest_port},
                  .destination = {family.gateway, 0}};
   const auto resting = [&] { return time_wait_.Find(tuple, now_) != nullptr; };
   if (inbound.show_client && GuestCanAnswer(inbound.client.address, family)) {

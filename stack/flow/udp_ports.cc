@@ -28,7 +28,8 @@ void UdpPorts::Add(const PublishedPort& info, std::shared_ptr<DatagramPipe> pipe
   Port& port = *place->second;
   port.info = info;
   port.id = info.id;
-  port.guest = info.guest;
+  port.guest = {info.guest.address.is_v4() ? to_guest_.link().guest4 : to_guest_.link().guest6,
+                info.guest.port};
   port.gateway = info.guest.address.is_v4() ? config_.ipv4.gateway : config_.ipv6.gateway;
   peers_.Open(port);
   ends_.Open(port, *this, std::move(pipe), relay);
@@ -43,6 +44,17 @@ bool UdpPorts::Remove(uint32_t id) {
   ends_.Close(*port);
   leaving_.push_back(std::move(port));
   return true;
+}
+
+void UdpPorts::OnGuestMoved() {
+  for (const auto& [id, port] : ports_) {
+    const IpAddress& now =
+        port->guest.address.is_v4() ? to_guest_.link().guest4 : to_guest_.link().guest6;
+    if (port->guest.address == now) continue;
+    peers_.Close(*port);
+    port->guest.address = now;
+    peers_.Open(*port);
+  }
 }
 
 bool UdpPorts::Describe(PublishedPort& row) const {

@@ -49,6 +49,9 @@ class UdpPorts final : public DatagramPorts, private DatagramOwner {
   void Add(const PublishedPort& info, std::shared_ptr<DatagramPipe> pipe, Relay& relay) override;
   bool Remove(uint32_t id) override;
   bool Describe(PublishedPort& row) const override;
+  // The guest is reached at another address (of `link`): ports lead there, and their peers
+  // of before are forgotten.
+  void OnGuestMoved();
 
   void BeginPass(Time now);
   // False: the packet is not for a peer of ours. True: it was counted, as consumed or

@@ -13,7 +13,7 @@ namespace {
 
 using Drop = std::optional<DropCause>;
 
-constexpr uint16_t kDhcpClientPort = 68, kDhcpServerPort = 67;
+constexpr uint16_t kDhcpClientPort = 68, kDhcpServerPort = 67, kDhcpv6ServerPort = 547;
 
 bool StartsWith(const IpAddress& address, std::span<const uint8_t> prefix) {
   return std::equal(prefix.begin(), prefix.end(), address.bytes.begin());
@@ -51,9 +51,10 @@ Drop CheckIpv4Destination(const Packet& packet, bool dhcp, const FamilyConfig& f
   return std::nullopt;
 }
 
-Drop CheckIpv4Source(const Packet& packet, bool dhcp, const FamilyConfig& family) {
+Drop CheckIpv4Source(const Packet& packet, bool dhcp, const ParseOptions& options) {
+  const FamilyConfig& family = options.ipv4;
   const IpAddress& address = packet.source;
-  if (address == family.guest) {
+  if (address == family.guest || address == options.leased4) {
     return address == packet.destination ? Drop(DropCause::kMartianAddress) : Drop();
   }
   if (IsUnspecified(address) && dhcp && IsLimitedBroadcast(packet.destination)) {
@@ -69,10 +70,11 @@ Drop CheckIpv4Source(const Packet& packet, bool dhcp, const FamilyConfig& family
   return DropCause::kFalseSourceAddress;
 }
 
-Drop CheckIpv4(const Packet& packet, uint8_t ip_protocol, MacKind mac, const FamilyConfig& family) {
+Drop CheckIpv4(const Packet& packet, uint8_t ip_protocol, MacKind mac,
+               const ParseOptions& options) {
   const bool dhcp = IsDhcpFromClient(packet, ip_protocol);
-  if (Drop drop = CheckIpv4Destination(packet, dhcp, family)) return drop;
-  if (Drop drop = CheckIpv4Source(packet, dhcp, family)) return drop;
+  if (Drop drop = CheckIpv4Destination(packet, dhcp, options.ipv4)) return drop;
+  if (Drop drop = CheckIpv4Source(packet, dhcp, options)) return drop;
   if (mac == MacKind::kBroadcast && !IsLimitedBroadcast(packet.destination)) {
     return DropCause::kBroadcast;
   }
@@ -96,6 +98,15 @@ bool IsNeededMulticast(const IpAddress& group, uint8_t icmp_type) {
     default:
       return IsMld(icmp_type);
   }
+}
+
+// All DHCP servers and relays of the link, from its own address on it (RFC 8415 7.1 and
+// 18.2).
+bool IsDhcpv6FromClient(const Packet& packet, uint8_t ip_protocol) {
+  constexpr uint8_t kAllServers[16] = {0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2};
+  const auto ports = Header<4>::At(packet.transport);
+  return ip_protocol == kIpProtocolUdp && ports && ports->U16<2>() == kDhcpv6ServerPort &&
+         StartsWith(packet.destination, kAllServers) && IsLinkLocal(packet.source);
 }
 
 // The ICMPv6 type; 0, which is no type, for anything else.
@@ -130,7 +141,10 @@ Drop CheckIpv6(const Packet& packet, uint8_t ip_protocol, MacKind mac,
   const IpAddress& destination = packet.destination;
   const uint8_t icmp_type = IcmpTypeOf(packet, ip_protocol);
   const bool to_group = IsMulticast(destination);
-  if (to_group && !IsNeededMulticast(destination, icmp_type)) return DropCause::kMulticast;
+  if (to_group && !IsNeededMulticast(destination, icmp_type) &&
+      !IsDhcpv6FromClient(packet, ip_protocol)) {
+    return DropCause::kMulticast;
+  }
   if (IsNeverAHost(destination)) return DropCause::kMartianAddress;
   if (IsLinkLocal(destination) && destination != LinkLocalOf(options.gateway_mac)) {
     return DropCause::kMartianAddress;
@@ -194,7 +208,7 @@ MacKind KindOf(const MacAddress& mac) {
 
 std::optional<DropCause> CheckAddresses(const Packet& packet, uint8_t ip_protocol,
                                         MacKind destination_mac, const ParseOptions& options) {
-  return packet.destination.is_v4() ? CheckIpv4(packet, ip_protocol, destination_mac, options.ipv4)
+  return packet.destination.is_v4() ? CheckIpv4(packet, ip_protocol, destination_mac, options)
                                     : CheckIpv6(packet, ip_protocol, destination_mac, options);
 }
 

@@ -40,7 +40,7 @@ enum class MacKind : uint8_t { kUnicast, kMulticast, kBroadcast };
 
 // Checks addresses of a packet whose IP header was parsed. `destination_mac` is
 // kUnicast on a link without Ethernet. Looks into the transport header for what
-// decides: DHCP may use the unspecified and the broadcast address, neighbour
+// decides: DHCP may use the unspecified and the broadcast address, DHCPv6, neighbour
 // discovery and MLD multicast groups; nothing else may.
 [[nodiscard]] std::optional<DropCause> CheckAddresses(const Packet& packet, uint8_t ip_protocol,
                                                       MacKind destination_mac,

@@ -22,6 +22,9 @@ struct LinkAddresses {
   bool ethernet = true;
   MacAddress gateway_mac{};
   MacAddress guest_mac{};
+  // Where the guest is reached (stack/service/guest_addresses.h).
+  IpAddress guest4{};
+  IpAddress guest6{};
 };
 
 // The Ethernet header (nothing on an L3 link); returns its length, 14 or 0.

@@ -87,6 +87,8 @@ struct ParseOptions {
   bool unsegmented_tcp_to_host = false;  // see LinkCapabilities
   FamilyConfig ipv4;
   FamilyConfig ipv6;
+  // The guest may use it besides ipv4.guest: DHCP leased it.
+  std::optional<IpAddress> leased4 = std::nullopt;
 };
 
 // Checks everything in `frame` that the stack relies on: Ethernet, source MAC and

@@ -83,7 +83,8 @@ Drop ParseArp(const FrameToHost& frame, const LinkLayer& link, const ParseOption
   packet.destination = arp->Ipv4<24>();
   packet.transport = link.bytes.first(kArpBytes);
   if (arp->Mac<8>() != packet.source_mac) return DropCause::kFalseSourceMac;
-  if (packet.source != options.ipv4.guest && !IsUnspecified(packet.source)) {
+  if (packet.source != options.ipv4.guest && packet.source != options.leased4 &&
+      !IsUnspecified(packet.source)) {
     return DropCause::kFalseSourceAddress;
   }
   return OffloadMatches(frame, packet) ? Drop() : Drop(DropCause::kOffloadMismatch);

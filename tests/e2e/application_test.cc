@@ -177,9 +177,15 @@ TEST_P(PublishedApplication, WrkLoadsNginxAndNoRequestFails) {
 }
 
 TEST_P(PublishedApplication, Iperf3RunsBothWays) {
-  const Process server = InGuest({"iperf3", "--server", "--port", "8081"});
-  WaitForServer(sandbox_, family(), 8081);
+  Pipe output;
+  const Process server(
+      {"iperf3", "--server", "--port", "8081", "--forceflush"},
+      {.network_namespace = sandbox_.guest().descriptor(), .output = output.writing_end.get()});
+  output.writing_end.Close();
   for (const char* direction : {"--forceflush", "--reverse"}) {
+    // No probe: a client that comes and goes has iperf3 open its listener anew. It says so
+    // before each test.
+    WaitForLine(output.reading_end.get(), "listening");
     const std::string report = RunOrThrow({"iperf3", "--client", BareLoopback(), DigitOption(),
                                            "--port", "8081", "--bytes", "200M", direction});
     EXPECT_NE(report.find("iperf Done"), std::string::npos) << report;

@@ -164,6 +164,47 @@ TEST(ConfigTest, AddressesOfIpv6) {
   });
 }
 
+TEST(ConfigTest, WhatTheGuestIsTold) {
+  const auto pool = [](const char* first, const char* last) {
+    return [first, last](Config& c) {
+      c.dhcp_pool_first = Address(first);
+      c.dhcp_pool_last = Address(last);
+    };
+  };
+  Check({
+      {"a pool", pool("10.0.2.20", "10.0.2.99")},
+      {"a pool elsewhere",
+       pool("10.0.3.20", "10.0.3.99"),
+       {"dhcp_pool_first 10.0.3.20", "outside the link's prefix"}},
+      {"a pool that is too long",
+       pool("10.0.2.20", "10.0.3.99"),
+       {"dhcp_pool_last 10.0.3.99", "outside the link's prefix"}},
+      {"a pool of another family",
+       pool("fd00::20", "fd00::99"),
+       {"dhcp_pool_first fd00::20", "outside the link's prefix"}},
+      {"a pool backwards",
+       pool("10.0.2.99", "10.0.2.20"),
+       {"dhcp_pool_last 10.0.2.20", "lower address first"}},
+      {"search domains",
+       [](Config& c) {
+         c.search_domains = {"corp.example", "a.b.c."};
+       }},
+      {"no domain",
+       [](Config& c) { c.search_domains = {"corp..example"}; },
+       {"\"corp..example\" is no domain name"}},
+      {"too many domains",
+       [](Config& c) { c.search_domains.assign(30, "corp.example"); },
+       {"search_domains take 420 bytes", "leave some out"}},
+      {"a host name", [](Config& c) { c.guest_host_name = "blue"; }},
+      {"no host name",
+       [](Config& c) { c.guest_host_name = "b l u e"; },
+       {"guest_host_name is \"b l u e\"", "at most 63"}},
+      {"a short lease",
+       [](Config& c) { c.dhcp_lease_time = std::chrono::seconds(59); },
+       {"dhcp_lease_time must be a minute to a year"}},
+  });
+}
+
 TEST(ConfigTest, MtuAtItsBounds) {
   Check({
       {"1279", [](Config& c) { c.mtu = 1'279; }, {"mtu is 1279", "IPv6 on", "1280 to 65521"}},

@@ -320,6 +320,8 @@ ScriptedGuest::ScriptedGuest(ScriptOptions options)
     : options_(std::move(options)), now_(Time{} + std::chrono::hours(24)) {
   macs_.source = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56};
   macs_.destination = options_.config.gateway_mac;
+  // Scripts say which frames come, and when: none of its own accord.
+  options_.config.router_advertisements = false;
   auto link = std::make_unique<MemoryLink>(options_.link);
   link_ = link.get();
   auto stack = Stack::Create(options_.config, std::move(link));

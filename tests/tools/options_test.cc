@@ -55,6 +55,13 @@ INSTANTIATE_TEST_SUITE_P(
         WrongCase{"NoFamily", {"run", "--no-ipv4", "--no-ipv6", "--", "true"}, "ipv"},
         WrongCase{"Threads", {"run", "--relay-threads", "65", "--", "true"}, "--relay-threads"},
         WrongCase{"ThreadsText", {"run", "--relay-threads", "some", "--", "true"}, "some"},
+        WrongCase{"Search", {"run", "--search", "a..b", "--", "true"}, "no domain name"},
+        WrongCase{"HostName", {"run", "--guest-hostname", "a b", "--", "true"}, "letters"},
+        WrongCase{"Pool", {"run", "--dhcp-pool", "10.0.2.15", "--", "true"}, "two addresses"},
+        WrongCase{"PoolElsewhere",
+                  {"run", "--dhcp-pool", "10.0.3.1-10.0.3.9", "--", "true"},
+                  "outside the link's prefix"},
+        WrongCase{"LeaseTime", {"run", "--lease-time", "1", "--", "true"}, "a minute"},
         WrongCase{"Impair", {"run", "--impair", "drop=101%", "--", "true"}, "--impair"},
         WrongCase{
             "GuestWithoutLength", {"run", "--guest-ip4", "10.1.1.1", "--", "true"}, "--guest-ip4"},

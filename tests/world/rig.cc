@@ -10,11 +10,17 @@ namespace {
 // More turns than any one moment needs; a stack that never comes to rest is wrong.
 constexpr int kTurnsMax = 100'000;
 
+// What a rig's link carries is what its test said, and when: nothing is advertised.
+Config Silent(Config config) {
+  config.router_advertisements = false;
+  return config;
+}
+
 }  // namespace
 
 Rig::Rig(const RigOptions& options)
     : stepped_(
-          options.form, options.config,
+          options.form, Silent(options.config),
           [&] {
             auto link = std::make_unique<MemoryLink>(options.link);
             link_ = link.get();

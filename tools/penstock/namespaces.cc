@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace penstock::tool {
 namespace {
@@ -107,7 +108,8 @@ absl::Status SandboxNamespaces::Settle() const {
   return absl::OkStatus();
 }
 
-absl::Status MountResolvConf(const std::vector<IpAddress>& nameservers) {
+absl::Status MountResolvConf(const std::vector<IpAddress>& nameservers,
+                             const std::vector<std::string>& search) {
   const Descriptor target(open("/etc/resolv.conf", O_PATH | O_CLOEXEC));
   if (!target.valid()) return ErrnoStatus("cannot open /etc/resolv.conf", errno);
   const CoveredFolder staging("/tmp");
@@ -117,6 +119,7 @@ absl::Status MountResolvConf(const std::vector<IpAddress>& nameservers) {
   for (const IpAddress& nameserver : nameservers) {
     absl::StrAppend(&text, "nameserver ", nameserver.ToString(), "\n");
   }
+  if (!search.empty()) absl::StrAppend(&text, "search ", absl::StrJoin(search, " "), "\n");
   constexpr const char* kStaged = "/tmp/resolv.conf";
   const Descriptor file(open(kStaged, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644));
   if (!file.valid() || fchmod(file.get(), 0644) != 0) {

@@ -40,9 +40,10 @@ class SandboxNamespaces final {
   const gid_t group_;
 };
 
-// Mounts a file that names `nameservers` over /etc/resolv.conf (over what it points
-// to, if it is a symbolic link). The caller is in a mount namespace of its own.
-[[nodiscard]] absl::Status MountResolvConf(const std::vector<IpAddress>& nameservers);
+// Mounts a file that names `nameservers` and `search` domains over /etc/resolv.conf (over what it
+// points to, if it is a symbolic link). The caller is in a mount namespace of its own.
+[[nodiscard]] absl::Status MountResolvConf(const std::vector<IpAddress>& nameservers,
+                                           const std::vector<std::string>& search);
 
 // Opens a namespace by path; the error says if it is no namespace of that kind
 // (CLONE_NEWNET, CLONE_NEWUSER).

@@ -58,7 +58,8 @@ Examples:
   penstock attach --pid 1234 --ready-fd 3 3>ready   "1" comes when the network is there
   penstock attach --pid 1234 --tap eth0 --mtu 65520
   penstock attach --pid 1234 --publish 8080:80 --control /tmp/blue
-  penstock attach --netns PATH --no-configure       only the tap; configure it yourself)";
+  penstock attach --netns PATH --no-configure       only the tap: for a DHCP client and the
+                                                    kernel's own autoconfiguration inside)";
 
 // The stack's own bounds, under the names of the options.
 constexpr int kFlowLimitMax = 1'048'576;
@@ -82,6 +83,10 @@ struct CommonTexts {
   std::vector<std::string> publish;
   std::string client_identity;
   bool no_offload = false;
+  bool no_dhcp = false;
+  bool no_router_advertisements = false;
+  std::string dhcp_pool;
+  double dhcp_lease_seconds = 0;
   double dial_timeout_seconds = 0;
   double keepalive_idle_seconds = 0;
 };
@@ -114,6 +119,27 @@ void AddPublish(CLI::App& app, CommonOptions& common, CommonTexts& texts) {
   app.add_option("--control", common.control,
                  "A socket made here that takes orders of `penstock ports`")
       ->type_name("PATH")
+      ->group(kGroup);
+}
+
+void AddConfiguration(CLI::App& app, Config& config, CommonTexts& texts) {
+  constexpr const char* kGroup = "What clients inside are told";
+  app.add_flag("--no-dhcp", texts.no_dhcp, "No answers to DHCP and DHCPv6")->group(kGroup);
+  app.add_flag("--no-ra", texts.no_router_advertisements, "No router advertisements")
+      ->group(kGroup);
+  app.add_option("--search", config.search_domains, "A search domain; again for more")
+      ->allow_extra_args(false)
+      ->option_text("DOMAIN")
+      ->group(kGroup);
+  app.add_option("--guest-hostname", config.guest_host_name, "The sandbox's name, by DHCP")
+      ->type_name("NAME")
+      ->group(kGroup);
+  app.add_option("--dhcp-pool", texts.dhcp_pool,
+                 "What DHCP leases (from the sandbox's address to the prefix's end)")
+      ->type_name("FIRST-LAST")
+      ->group(kGroup);
+  app.add_option("--lease-time", texts.dhcp_lease_seconds, "Of a DHCP lease (86400)")
+      ->type_name("SECONDS")
       ->group(kGroup);
 }
 
@@ -185,6 +211,7 @@ void AddCommon(CLI::App& app, CommonOptions& common, CommonTexts& texts) {
                  "send from there, too; again for more")
       ->allow_extra_args(false)
       ->option_text("ADDRESS/LENGTH");
+  AddConfiguration(app, config, texts);
   AddPublish(app, common, texts);
   AddStatistics(app, common);
   AddLimits(app, config, texts);
@@ -283,6 +310,24 @@ absl::Status SetPublish(const CLI::App& app, const CommonTexts& texts, CommonOpt
   return CheckFolderOf("--control", common.control);
 }
 
+absl::Status SetConfiguration(const CLI::App& app, const CommonTexts& texts, Config& config) {
+  config.dhcp = !texts.no_dhcp;
+  config.router_advertisements = !texts.no_router_advertisements;
+  if (!texts.dhcp_pool.empty()) {
+    const size_t dash = texts.dhcp_pool.find('-');
+    const std::string first = texts.dhcp_pool.substr(0, dash);
+    config.dhcp_pool_first = IpAddress::Parse(first);
+    config.dhcp_pool_last = dash == std::string::npos
+                                ? std::nullopt
+                                : IpAddress::Parse(texts.dhcp_pool.substr(dash + 1));
+    if (!config.dhcp_pool_first || !config.dhcp_pool_last) {
+      return Wrong("--dhcp-pool is \"", texts.dhcp_pool,
+                   "\": it must be two addresses such as 10.0.2.15-10.0.2.99");
+    }
+  }
+  return SetSeconds(app, "--lease-time", texts.dhcp_lease_seconds, config.dhcp_lease_time);
+}
+
 absl::Status SetCommon(const CLI::App& app, const CommonTexts& texts, CommonOptions& common) {
   Config& config = common.config;
   if (absl::Status s = CheckFolderOf("--stats-file", common.stats_file); !s.ok()) return s;
@@ -290,6 +335,7 @@ absl::Status SetCommon(const CLI::App& app, const CommonTexts& texts, CommonOpti
   if (absl::Status s = SetFamily("4", texts.ipv4, config.ipv4); !s.ok()) return s;
   if (absl::Status s = SetFamily("6", texts.ipv6, config.ipv6); !s.ok()) return s;
   if (absl::Status s = SetGuestPrefixes(texts.guest_prefixes, config); !s.ok()) return s;
+  if (absl::Status s = SetConfiguration(app, texts, config); !s.ok()) return s;
   common.offload = !texts.no_offload;
   // A limit below the half-open ones lowers those with it.
   config.half_open_count_max = std::min(config.half_open_count_max, config.flow_count_max);

@@ -112,7 +112,8 @@ absl::StatusOr<int> Run(RunOptions options, const SignalMask& mask) {
                        .user_namespace = options.user_namespace || geteuid() != 0,
                        .tap = TapFor(common, kTapName),
                        .interface = InterfaceFor(common, kTapName),
-                       .nameservers = Nameservers(common.config)},
+                       .nameservers = Nameservers(common.config),
+                       .search = common.config.search_domains},
                       mask);
   if (!sandbox.ok()) return sandbox.status();
 

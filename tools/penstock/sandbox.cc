@@ -101,7 +101,8 @@ absl::Status Furnish(const SandboxSettings& settings, const SandboxNamespaces& n
   if (absl::Status configured = ConfigureNamespace(settings.interface); !configured.ok()) {
     return configured;
   }
-  if (absl::Status mounted = MountResolvConf(settings.nameservers); !mounted.ok()) {
+  if (absl::Status mounted = MountResolvConf(settings.nameservers, settings.search);
+      !mounted.ok()) {
     std::fprintf(stderr, "penstock: warning: names are resolved as on the host: %s\n",
                  std::string(mounted.message()).c_str());
   }

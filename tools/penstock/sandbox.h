@@ -38,6 +38,7 @@ struct SandboxSettings {
   TapOptions tap;
   InterfaceSettings interface;
   std::vector<IpAddress> nameservers;
+  std::vector<std::string> search;  // domains
 };
 
 class Sandbox final {

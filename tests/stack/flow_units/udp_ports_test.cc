@@ -138,7 +138,8 @@ class UdpPortsTest : public testing::Test {
 
   Config config_;
   LinkCapabilities capabilities_;
-  LinkAddresses addresses_{.gateway_mac = kGatewayMac, .guest_mac = kGuestMac};
+  LinkAddresses addresses_{
+      .gateway_mac = kGatewayMac, .guest_mac = kGuestMac, .guest4 = kGuest4, .guest6 = kGuest6};
   std::unique_ptr<MemoryLink> link_ = std::make_unique<MemoryLink>();
   Counters counters_;
   FrameBatch batch_{*link_, counters_};
