@@ -58,7 +58,7 @@ Bytes Sealed(const IpSpec& spec, const Transport& transport) {
 Bytes Ipv4Packet(const IpSpec& spec, uint8_t protocol, const Bytes& payload) {
   const Bytes options = Padded(spec.options, 4);
   const size_t header_bytes = 20 + options.size();
-  Bytes bytes{static_cast<uint8_t>(0x40 | header_bytes / 4), 0};
+  Bytes bytes{static_cast<uint8_t>(0x40 | header_bytes / 4), spec.traffic_class};
   Append16(bytes, static_cast<uint16_t>(header_bytes + payload.size()));
   Append16(bytes, spec.identification);
   Append16(bytes, spec.fragment_field);
@@ -82,7 +82,7 @@ Bytes Ipv6Packet(const IpSpec& spec, uint8_t protocol, const Bytes& payload) {
     Append(chain, Padded(header, 8));
   }
   Bytes bytes;
-  Append32(bytes, 0x6000'0000);
+  Append32(bytes, 0x6000'0000 | uint32_t{spec.traffic_class} << 20);
   Append16(bytes, static_cast<uint16_t>(chain.size() + payload.size()));
   bytes.push_back(spec.extensions.empty() ? protocol : spec.extensions[0].protocol);
   bytes.push_back(spec.hop_limit);

@@ -104,6 +104,7 @@ struct IpSpec {
   uint16_t identification = 0x1234;     // IPv4
   Bytes options{};                      // IPv4; padded with zeros to a multiple of 4
   std::vector<Extension> extensions{};  // IPv6
+  uint8_t traffic_class = 0;
 };
 [[nodiscard]] Bytes IpPacket(const IpSpec& spec, const Transport& transport);
 

@@ -360,6 +360,9 @@ std::vector<DropCase> OffloadCases(Family family) {
       mismatch("GsoOfUdpOnTcp", tcp, gso(Gso::kUdp)),
       mismatch("GsoOfTcpOnUdp", udp, gso(v4 ? Gso::kTcp4 : Gso::kTcp6)),
       mismatch("GsoOnEcho", echo, gso(v4 ? Gso::kTcp4 : Gso::kTcp6)),
+      mismatch("GsoOfUdpBeyondTheMtu", udp, gso(Gso::kUdp, 1'480)),
+      mismatch("GsoOfTooManyDatagrams", UdpFrame(family, {.payload = Bytes(129)}),
+               gso(Gso::kUdp, 1)),
       mismatch("GsoWithoutSegmentSize", tcp, gso(v4 ? Gso::kTcp4 : Gso::kTcp6, 0)),
   };
 }

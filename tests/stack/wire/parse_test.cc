@@ -441,5 +441,35 @@ TEST(DefuseTcpOptionsTest, OverwritesWhatIsNegotiatedAndStopsAtWhatIsMalformed) 
   EXPECT_EQ(too_short, Bytes(19, 2));
 }
 
+// Of UDP and echo the host is told what the guest's packet asked for.
+TEST(ParseTest, HopLimitTrafficClassAndDontFragment) {
+  for (const Family family : {Family::kIpv4, Family::kIpv6}) {
+    IpSpec spec{.source = Guest(family), .destination = Peer(family), .hop_limit = 7};
+    spec.traffic_class = 0xb9;
+    const Parsed kept = ParseFrame(EthernetFrame(IpPacket(spec, UdpDatagram({}))));
+    ASSERT_TRUE(kept.ok());
+    EXPECT_EQ(kept.packet().hop_limit, 7);
+    EXPECT_EQ(kept.packet().traffic_class, 0xb9);
+    EXPECT_TRUE(kept.packet().dont_fragment);
+    EXPECT_EQ(kept.packet().segment_bytes, 0);
+    spec.fragment_field = 0;
+    const Parsed may = ParseFrame(EthernetFrame(IpPacket(spec, UdpDatagram({}))));
+    EXPECT_EQ(may.packet().dont_fragment, family == Family::kIpv6);
+  }
+}
+
+TEST(ParseTest, UdpThatTheGuestLeftUncut) {
+  for (const Family family : {Family::kIpv4, Family::kIpv6}) {
+    const Bytes frame =
+        EthernetFrame(IpPacket({.source = Guest(family), .destination = Peer(family)},
+                               UdpDatagram({.payload = Bytes(5'000)})));
+    const Parsed several =
+        ParseFrame(frame, TestParseOptions(), {.gso = Gso::kUdp, .segment_bytes = 1'000});
+    ASSERT_TRUE(several.ok()) << several.outcome();
+    EXPECT_EQ(several.packet().segment_bytes, 1'000);
+    EXPECT_EQ(several.packet().payload.size(), 5'000u);
+  }
+}
+
 }  // namespace
 }  // namespace penstock
