@@ -185,7 +185,7 @@ bool GuestDatagrams::ToGuest(DatagramEnd& end, Datagram& datagram) {
     return false;
   }
   if (!mappings_.Hears(mapping, datagram.path.peer, now_)) {
-    counters_.udp_filtered.Add(1);
+    counters_.udp_filtered.Add(datagram.count());
     return false;
   }
   return ReplyToGuest(mapping, datagram);
