@@ -15,6 +15,8 @@ using std::chrono::milliseconds;
 constexpr uint64_t kStepsMax = 20'000'000;
 // On a good link everything must be done in twice the time that it takes, and this.
 constexpr Duration kGrace = std::chrono::seconds(60);
+// Longer than any mapping outlives its last datagram.
+constexpr Duration kMappingsEnd = std::chrono::minutes(10);
 // A bad one costs retransmissions, and keepalives if the last word was lost.
 constexpr Duration kBadLinkGrace = std::chrono::hours(2);
 
@@ -315,9 +317,12 @@ void World::Loop() {
     const bool flows_left = !stack_->stack().Flows().empty() && stack_->host().open_sockets() > 0;
     // A datagram that the link holds back is nobody's to wait for; its arrival is checked.
     const bool quiet = udp_ == nullptr || link_->deadline() == kNever;
-    if (Over() && !flows_left && quiet && timeline_.next() == kNever) return;
+    const CounterSnapshot counters = stack_->stack().Snapshot();
+    const bool mapped = counters.udp_mappings + counters.echo_mappings > 0;
+    if (Over() && !flows_left && quiet && !mapped && timeline_.next() == kNever) return;
     const Time next = NextEvent();
-    if (next == kNever || next > end) return;
+    // What the guest asked from is forgotten by its own deadlines.
+    if (next == kNever || next > (mapped ? After(end, kMappingsEnd) : end)) return;
     timeline_.AdvanceTo(next);
   }
 }
@@ -341,7 +346,7 @@ void World::CutShort() {
   SimHost& host = stack_->host();
   const auto keep = host.shared_from_this();
   stack_.reset();
-  if (host.open_sockets() != 0) Fail("host sockets are left behind by a stack that is gone");
+  if (host.open_sockets() + host.open_guest_sockets() != 0) Fail("host sockets are left behind by a stack that is gone");
 }
 
 LinkFacts World::Facts() const {
@@ -384,8 +389,10 @@ void World::AtEnd() {
     }
   }
   if (udp_ != nullptr) {
-    udp_->VerifyEnd(result_.counters, !facts.lossy && !facts.reorders && scenario_.strays == 0 &&
-                                          scenario_.duplicate == 0 && scenario_.refuse == 0);
+    const SimHost::GuestTotals& own = stack_->host().guest_totals();
+    udp_->VerifyEnd(result_.counters, {own.udp_sent, own.udp_taken},
+                    !facts.lossy && !facts.reorders && scenario_.strays == 0 &&
+                        scenario_.duplicate == 0 && scenario_.refuse == 0);
   }
   Check(stack_->AuditEnd());
   // No progress of healthy traffic depends on a timer. (The guest delays its ACKs by up
