@@ -215,8 +215,10 @@ FaultKind GuestDatagrams::OnNoSocket(Mapping& mapping, int error) {
   mapping.no_socket = true;
   const bool forbidden = error == EACCES || error == EPERM;
   if (error == EAFNOSUPPORT) return FaultKind::kNetwork;
-  if (kind_ == DatagramKind::kUdp) counters_.udp_lost_no_socket.Add(1);
-  if (kind_ == DatagramKind::kUdp || !forbidden) return FaultKind::kNone;
+  if (kind_ == DatagramKind::kUdp || !forbidden) {
+    counters_.udp_lost_no_socket.Add(1);
+    return FaultKind::kNone;
+  }
   counters_.echo_forbidden.Add(1);
   if (config_.warn && !std::exchange(warned_, true)) {
     config_.warn(
