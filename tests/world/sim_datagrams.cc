@@ -132,6 +132,7 @@ DatagramResult SimDatagramSocket::Send(std::span<Datagram* const> datagrams) {
   if (count_max == 0) return {.error = EAGAIN};
   size_t count = 0;
   for (Datagram* datagram : datagrams.first(count_max)) {
+    if (kernel_->room == 0) break;
     // As in sendmmsg(2): the first one's errno; behind others it is found by the next call.
     if (count > 0 && kernel_->refuse && kernel_->refuse(*datagram).kind != FaultKind::kNone) break;
     if (const int error = Refusal(*datagram); error != 0) return {.error = error};
@@ -161,8 +162,7 @@ std::shared_ptr<DatagramTask> MakeSimUdpTask(Relay& relay, std::shared_ptr<Datag
                                                       host.datagrams(descriptor));
 }
 
-std::shared_ptr<DatagramTask> MakeSimGuestSocket(Relay& relay,
-                                                 std::shared_ptr<DatagramPipe> pipe) {
+std::shared_ptr<DatagramTask> MakeSimGuestSocket(Relay& relay, std::shared_ptr<DatagramPipe> pipe) {
   auto& host = static_cast<SimHost&>(*relay.options().socket_factory);
   const DatagramRequest request = *pipe->request;
   const int error = host.on_guest_socket ? host.on_guest_socket(request) : 0;
