@@ -452,10 +452,6 @@ TEST_F(UdpPortsTest, OfJoinedDatagramsEachIsCounted) {
   Arrive(task, From("127.0.0.1", 666), Pattern(2'500), 1'000);
   Pass();
   EXPECT_EQ(counters_.udp_denied.value(), 3u);
-  Arrive(task, From("127.0.0.1", 40'000), Pattern(2'000), 1'000);
-  Pass();
-  EXPECT_EQ(counters_.udp_datagrams_to_guest.value(), 2u);
-  EXPECT_EQ(Received().size(), 2u);
   addresses_.guest_mac = {};
   Arrive(task, From("127.0.0.1", 40'000), Pattern(2'001), 1'000);
   Pass();
