@@ -91,6 +91,11 @@ struct Datagram {
   // To guest: set, this is no datagram. `path.peer` is where one was sent, `data` what is
   // known of its payload, from the front.
   DatagramFault fault;
+
+  // Datagrams in it.
+  [[nodiscard]] uint32_t count() const {
+    return segment_bytes == 0 || length == 0 ? 1 : (length - 1) / segment_bytes + 1;
+  }
 };
 
 // The largest payload of a UDP datagram: 65,527 bytes in IPv6; rounded up.

@@ -167,7 +167,7 @@ inline constexpr size_t kDropCauseCount = 0
   X(udp_mappings_expired, "of those, closed because nothing came or went for their timeout")   \
   X(udp_mappings_evicted, "of those, closed because another one was new at the limit")         \
   X(udp_filtered, "datagrams from whom the guest's port had not sent to, not passed on")       \
-  X(udp_lost_no_socket, "datagrams to host lost because the system gave no socket")            \
+  X(udp_lost_no_socket, "datagrams and echo requests lost because the system gave no socket")  \
   X(echo_requests_to_host, "echo requests handed to the relay")                                \
   X(echo_replies_to_guest, "echo replies handed to the link")                                  \
   X(echo_forbidden, "echo requests refused because the system forbids ping sockets")           \

@@ -185,7 +185,7 @@ bool GuestDatagrams::ToGuest(DatagramEnd& end, Datagram& datagram) {
     return false;
   }
   if (!mappings_.Hears(mapping, datagram.path.peer, now_)) {
-    counters_.udp_filtered.Add(1);
+    counters_.udp_filtered.Add(datagram.count());
     return false;
   }
   return ReplyToGuest(mapping, datagram);
@@ -215,8 +215,10 @@ FaultKind GuestDatagrams::OnNoSocket(Mapping& mapping, int error) {
   mapping.no_socket = true;
   const bool forbidden = error == EACCES || error == EPERM;
   if (error == EAFNOSUPPORT) return FaultKind::kNetwork;
-  if (kind_ == DatagramKind::kUdp) counters_.udp_lost_no_socket.Add(1);
-  if (kind_ == DatagramKind::kUdp || !forbidden) return FaultKind::kNone;
+  if (kind_ == DatagramKind::kUdp || !forbidden) {
+    counters_.udp_lost_no_socket.Add(1);
+    return FaultKind::kNone;
+  }
   counters_.echo_forbidden.Add(1);
   if (config_.warn && !std::exchange(warned_, true)) {
     config_.warn(

@@ -94,11 +94,11 @@ void UdpPorts::Shutdown() {
 bool UdpPorts::ToGuest(DatagramEnd& end, Datagram& datagram) {
   auto& port = static_cast<Port&>(end);
   if (!to_guest_.guest_known()) {
-    counters_.udp_lost_no_guest.Add(1);
+    counters_.udp_lost_no_guest.Add(datagram.count());
     solicit_(port.guest.address);
     return false;
   }
-  UdpPeer* peer = PeerOf(port, datagram.path);
+  UdpPeer* peer = PeerOf(port, datagram);
   if (peer == nullptr) return false;
   std::span<const uint8_t> payload(datagram.data, datagram.length);
   if (port.info.identity == ClientIdentity::kProxyProtocol) PutProxyHeader(port, datagram, payload);
@@ -110,7 +110,8 @@ bool UdpPorts::ToGuest(DatagramEnd& end, Datagram& datagram) {
 }
 
 // The peer, heard of now; nullptr, counted, if there is none and none may be.
-UdpPeer* UdpPorts::PeerOf(Port& port, const DatagramPath& path) {
+UdpPeer* UdpPorts::PeerOf(Port& port, const Datagram& datagram) {
+  const DatagramPath& path = datagram.path;
   if (UdpPeer* peer = peers_.Find(port, path, now_); peer != nullptr) {
     peers_.Refresh(*peer, now_);
     return peer;
@@ -120,11 +121,11 @@ UdpPeer* UdpPorts::PeerOf(Port& port, const DatagramPath& path) {
                                                      .client = client,
                                                      .host = HostEndpoint(port, path),
                                                      .guest_port = port.info.guest.port})) {
-    counters_.udp_denied.Add(1);
+    counters_.udp_denied.Add(datagram.count());
     return nullptr;
   }
   UdpPeer* peer = peers_.Add(port, path, Identity(port, client), now_);
-  if (peer == nullptr) counters_.udp_lost_no_port.Add(1);
+  if (peer == nullptr) counters_.udp_lost_no_port.Add(datagram.count());
   return peer;
 }
 
@@ -166,7 +167,7 @@ bool UdpPorts::FromGuest(const Packet& packet) {
   do {
     const auto part = rest.first(std::min(each, rest.size()));
     rest = rest.subspan(part.size());
-    sent |= SendOne(port, *peer, part);
+    sent |= SendOne(port, *peer, part, packet.segment_bytes != 0);
   } while (!rest.empty());
   if (sent) {
     counters_.frames_consumed.Add(1);
@@ -176,9 +177,14 @@ bool UdpPorts::FromGuest(const Packet& packet) {
   return true;
 }
 
-bool UdpPorts::SendOne(Port& port, const UdpPeer& peer, std::span<const uint8_t> payload) {
+bool UdpPorts::SendOne(Port& port, const UdpPeer& peer, std::span<const uint8_t> payload,
+                       bool several) {
   Datagram* datagram = ends_.NewDatagram(port, payload.size());
-  if (datagram == nullptr) return false;
+  if (datagram == nullptr) {
+    // Of several in one frame some may find room; the others are lost without a frame.
+    if (several) counters_.udp_lost_at_socket.Add(1);
+    return false;
+  }
   std::ranges::copy(payload, datagram->data);
   datagram->path = peer.path;
   ends_.Send(port, datagram);

@@ -74,9 +74,10 @@ class UdpPorts final : public DatagramPorts, private DatagramOwner {
 
   [[nodiscard]] bool ToGuest(DatagramEnd& end, Datagram& datagram) override;
   void Forget(DatagramEnd& end) override;
-  // False: there is no room for it.
-  [[nodiscard]] bool SendOne(Port& port, const UdpPeer& peer, std::span<const uint8_t> payload);
-  [[nodiscard]] UdpPeer* PeerOf(Port& port, const DatagramPath& path);
+  // False: there is no room for it. `several`: it is one of several in a frame.
+  [[nodiscard]] bool SendOne(Port& port, const UdpPeer& peer, std::span<const uint8_t> payload,
+                             bool several);
+  [[nodiscard]] UdpPeer* PeerOf(Port& port, const Datagram& datagram);
   // Whom the guest should see; nullopt: the gateway.
   [[nodiscard]] std::optional<Endpoint> Identity(const Port& port, const Endpoint& client) const;
   // The address of the host's that the peer asked.

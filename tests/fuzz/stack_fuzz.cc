@@ -84,7 +84,12 @@ class Run {
     const bool offload = (head_[0] & 2) != 0;
     options.link = {.partial_checksum_to_guest = offload,
                     .tcp4_gso_to_guest = offload,
-                    .tcp6_gso_to_guest = offload};
+                    .tcp6_gso_to_guest = offload,
+                    .udp_gso_to_guest = offload};
+    if ((head_[2] & 16) != 0) {
+      options.config.udp_mapping_count_max = options.config.echo_count_max = 2;
+      options.config.udp_filtering = static_cast<UdpFiltering>(head_[3] % 3);
+    }
     constexpr uint32_t kMtus[] = {1280, 1500, 9000, 65520};
     options.config.mtu = kMtus[head_[1] % 4];
     if ((head_[2] & 1) != 0) options.config.buffer_bytes_max = 1 << 20;
@@ -109,6 +114,7 @@ class Run {
   }
 
   void Step(std::span<const uint8_t> bytes) {
+    if ((head_[2] & 8) != 0 && bytes[0] % 8 == 7) return OwnDatagrams(bytes);
     switch (bytes[0] % 8) {
       case 0:
         return (bytes[3] & 0x80) != 0 && !ports_.empty() ? GuestDatagrams(bytes) : RawFrame(bytes);
@@ -277,6 +283,96 @@ class Run {
     if ((bytes[6] & 1) != 0) ++answer.destination.port;
     if ((bytes[6] & 2) != 0) ++answer.source.port;
     for (const Bytes& frame : udp_.Frames(answer, kMtuMin)) rig_.link().PushToHost(frame);
+  }
+
+  // The guest's own UDP and echo, and what the sockets for it meet.
+  void OwnDatagrams(std::span<const uint8_t> bytes) {
+    const Family family = (bytes[2] & 1) != 0 ? Family::kIpv6 : Family::kIpv4;
+    const size_t length = bytes[4] + size_t{bytes[5]} * 64;
+    switch (bytes[1] % 8) {
+      case 0:
+      case 1:
+        return GuestPings(family, bytes, length);
+      case 2:
+      case 3:
+      case 4:
+        return GuestAsks(family, bytes, length);
+      case 5:
+        return HostAnswers(bytes, length);
+      case 6:
+        return SocketMeets(bytes, length);
+      case 7:
+        rig_.host().on_guest_socket = [error = bytes[3] % 4](const DatagramRequest&) {
+          constexpr int kErrors[] = {0, EMFILE, EACCES, EAFNOSUPPORT};
+          return kErrors[error];
+        };
+        return;
+    }
+  }
+
+  void GuestPings(Family family, std::span<const uint8_t> bytes, size_t length) {
+    Transport echo = EchoRequest(family, Bytes(std::min<size_t>(length, 1'200), bytes[7]));
+    Put16(echo.bytes, 4, bytes[3] % 4);
+    const IpSpec ip{.source = Guest(family), .destination = Peer(family), .hop_limit = bytes[6]};
+    rig_.link().PushToHost(EthernetFrame(IpPacket(ip, echo)));
+  }
+
+  // Several in one frame, if the step says a length for each.
+  void GuestAsks(Family family, std::span<const uint8_t> bytes, size_t length) {
+    const IpSpec ip{.source = Guest(family), .destination = Peer(family), .hop_limit = bytes[6]};
+    const Bytes frame = EthernetFrame(
+        IpPacket(ip, UdpDatagram({.source_port = static_cast<uint16_t>(50'000 + bytes[3] % 4),
+                                  .destination_port = static_cast<uint16_t>(52 + bytes[3] / 64),
+                                  .payload = Bytes(length, bytes[7])})));
+    const size_t segment_bytes = size_t{bytes[2]} * 8;
+    const auto transport_at = static_cast<uint16_t>(TransportAt(family));
+    if (segment_bytes < 16) return rig_.link().PushToHost(frame);
+    rig_.link().PushToHost(frame, {.checksum = ChecksumState::kPartial,
+                                   .gso = Gso::kUdp,
+                                   .checksum_start = transport_at,
+                                   .checksum_offset = 6,
+                                   .segment_bytes = static_cast<uint16_t>(segment_bytes),
+                                   .header_bytes = static_cast<uint16_t>(transport_at + 8)});
+  }
+
+  [[nodiscard]] world::SimDatagrams* OwnSocket(std::span<const uint8_t> bytes) {
+    const auto& sockets = rig_.host().guest_sockets();
+    if (sockets.empty()) return nullptr;
+    world::SimDatagrams& socket = *sockets[bytes[3] % sockets.size()];
+    return socket.closed ? nullptr : &socket;
+  }
+
+  // By whom it asked, or nearly.
+  void HostAnswers(std::span<const uint8_t> bytes, size_t length) {
+    world::SimDatagrams* socket = OwnSocket(bytes);
+    if (socket == nullptr) return;
+    const bool udp = socket->request->kind == DatagramKind::kUdp;
+    const Endpoint peer{Peer(socket->request->family),
+                        udp ? static_cast<uint16_t>(52 + bytes[6] % 8) : uint16_t{0}};
+    socket->join_max = size_t{1} + bytes[2] / 4;
+    for (int i = 0; i <= bytes[6] / 8; ++i) {
+      (void)socket->Arrive({.peer = peer}, Bytes(length, bytes[7]));
+    }
+  }
+
+  void SocketMeets(std::span<const uint8_t> bytes, size_t length) {
+    world::SimDatagrams* socket = OwnSocket(bytes);
+    if (socket == nullptr) return;
+    if ((bytes[2] & 0x80) != 0) {
+      socket->batch_max = size_t{1} + bytes[4];
+      return socket->SetRoom((bytes[2] & 1) != 0 ? SIZE_MAX : bytes[5] % 8);
+    }
+    const Family family = socket->request->family;
+    const auto kind = static_cast<FaultKind>(bytes[2] % 8);
+    if ((bytes[2] & 0x40) != 0) {
+      socket->refuse = [kind](const Datagram&) { return DatagramFault{.kind = kind}; };
+      return;
+    }
+    const IpAddress offenders[] = {Peer(family), Guest(family), IpAddress(),
+                                   Peer(family == Family::kIpv4 ? Family::kIpv6 : Family::kIpv4)};
+    (void)socket->ArriveFault(
+        {.kind = kind, .mtu = uint32_t{bytes[6]} * 64, .offender = offenders[bytes[6] % 4]},
+        {Peer(family), bytes[7]}, Bytes(length, bytes[7]));
   }
 
   // What the stack sent has right lengths and checksums (DecodeFrame), and shows where

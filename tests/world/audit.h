@@ -5,6 +5,7 @@
 //   - every block of the host's is in one place, and the credits say so;
 //   - the sums that limits are held against are the sums;
 //   - every flow has a PCB, a dial or a relay task, and a deadline that will end it;
+//   - every datagram is in one place; peers, mappings and their lists agree;
 //   - every frame was consumed or dropped by a named cause, or is a fragment that waits.
 //
 // And when both sides sleep: nothing waits anywhere for somebody who was not told.
@@ -53,8 +54,19 @@ class FlowAudit final {
   void AuditSums(const Sums& sums);
   void AuditPorts();
   // udp_audit.cc
+  struct DatagramBytes {
+    uint64_t of_relay = 0, of_stack = 0;
+  };
   void AuditDatagrams();
+  void AuditEnd(const DatagramEnd& end, const std::string& name, DatagramBytes& sum);
+  void AuditPeers(const UdpPeerSet& set);
+  void AuditMappings(const GuestDatagrams& guest);
+  // Adds to `count`; `last`: when the mapping before it was used, then this one.
+  void AuditConversations(const Mappings& mappings, const Mapping& mapping, size_t& count,
+                          Time& last);
   void AsleepDatagrams();
+  void AsleepEnd(const DatagramEnd& end, const std::string& name);
+  void NoDatagramsLeft();
   void AuditFrames();
   void AsleepFlow(const Flow& flow);
   void AsleepTask(const Flow& flow, Task& task);

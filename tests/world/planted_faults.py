@@ -98,14 +98,14 @@ FAULTS = (
      "  datagram->path = peer->path;",
      "  datagram->path = port.order.oldest()->path;",
      "an answer goes to whom the port heard of least recently"),
-    ("datagram leaked on removal", "stack/flow/udp_ports.cc",
-     "    GiveBack(port, port.waiting_head);\n    port.waiting_head = next;",
-     "    if (next == nullptr) GiveBack(port, port.waiting_head);\n    port.waiting_head = next;",
+    ("datagram leaked on removal", "stack/flow/datagram_ends.cc",
+     "    GiveBack(end, end.waiting_head);\n    end.waiting_head = next;",
+     "    if (next == nullptr) GiveBack(end, end.waiting_head);\n    end.waiting_head = next;",
      "of the datagrams that wait when their port is removed, the last is given back"),
-    ("datagram given back early", "stack/flow/udp_ports.cc",
-     "      in_batch_.emplace_back(&port, datagram);",
-     "      datagram->length < 3000 ? in_batch_.emplace_back(&port, datagram)\n"
-     "                              : (GiveBack(port, datagram), in_batch_.emplace_back());\n"
+    ("datagram given back early", "stack/flow/datagram_ends.cc",
+     "      in_batch_.emplace_back(&end, datagram);",
+     "      datagram->length < 3000 ? in_batch_.emplace_back(&end, datagram)\n"
+     "                              : (GiveBack(end, datagram), in_batch_.emplace_back());\n"
      "      if (in_batch_.back().first == nullptr) in_batch_.pop_back();",
      "a long datagram goes back while frames refer to it"),
     ("peer that outlives its time", "stack/flow/udp_peers.cc",
@@ -116,6 +116,35 @@ FAULTS = (
      "    self->waiting_writable_ = false;\n    if (self->open_) self->Write();",
      "    self->waiting_writable_ = false;",
      "when the host's socket takes datagrams again, nothing is written"),
+    ("answers refresh nothing", "stack/flow/mappings.cc",
+     "  conversation->answered = true;\n  Use(*conversation, now);",
+     "  conversation->answered = true;",
+     "an answer does not lengthen what is remembered of who was asked"),
+    ("last word untold", "stack/flow/datagram_ends.cc",
+     "  end.pipe->stack_done.store(true, std::memory_order_seq_cst);\n  MarkForRelay(end);",
+     "  end.pipe->stack_done.store(true, std::memory_order_seq_cst);",
+     "of a mapping or a port that is over, the relay is not told"),
+    ("error with the wrong port", "stack/flow/guest_datagrams.cc",
+     "  const Endpoint peer{SeenAs(datagram.path.peer.address), datagram.path.peer.port};",
+     "  const Endpoint peer{SeenAs(datagram.path.peer.address),\n"
+     "                      static_cast<uint16_t>(datagram.path.peer.port + 1)};",
+     "an ICMP error quotes another port than the guest asked"),
+    ("filter off", "stack/flow/mappings.cc",
+     "  if (conversation == nullptr || conversation->deadline <= now) return false;",
+     "  if (conversation == nullptr) return mapping.deadline > now;\n"
+     "  if (conversation->deadline <= now) return false;",
+     "whoever sends to a mapping is heard, although the guest did not ask"),
+    ("segment cut one byte early", "stack/flow/guest_datagrams.cc",
+     "    const auto part = rest.first(std::min(each, rest.size()));",
+     "    const auto part = rest.first(std::min(each - (each > 1'000 ? 1 : 0), rest.size()));",
+     "of a super-segment of the guest's, long datagrams are cut a byte early"),
+    ("the newest gives way", "stack/flow/mappings.h",
+     "  [[nodiscard]] Mapping* oldest() const { return order_.oldest(); }",
+     "  [[nodiscard]] Mapping* oldest() const {\n"
+     "    Mapping* last = order_.oldest();\n"
+     "    while (last->in_order.newer != nullptr) last = last->in_order.newer;\n"
+     "    return last;\n  }",
+     "at the limit, the mapping used last is closed"),
 )
 
 

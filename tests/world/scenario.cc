@@ -154,6 +154,34 @@ void DrawUdp(Dice& dice, Scenario& world) {
   if (dice.PerMille(200)) world.udp_batch = dice.From(1, 40);
 }
 
+void DrawGuest(Dice& dice, Scenario& world) {
+  world.guest_asks = dice.PerMille(200) ? dice.From(1, 16) : dice.From(1, 5);
+  world.guest_hosts = dice.From(1, 4);
+  world.guest_questions = dice.From(1, 20);
+  if (dice.PerMille(300)) world.guest_burst = dice.From(2, 100);
+  world.guest_bytes = dice.PerMille(200) ? Magnitude(dice, 60'000 - 64) + 64 : dice.From(64, 2'000);
+  world.guest_gap_us = Magnitude(dice, 5'000'000) + 1;
+  const int64_t frames = world.guest_bytes / 1'000 + 1;
+  const auto too_many = [&] {
+    return world.guest_asks * world.guest_questions * world.guest_burst * frames > 2'000;
+  };
+  while (too_many() && world.guest_questions > 1) {
+    world.guest_questions = (world.guest_questions + 1) / 2;
+  }
+  while (too_many() && world.guest_burst > 1) world.guest_burst = (world.guest_burst + 1) / 2;
+  while (too_many() && world.guest_asks > 1) world.guest_asks = (world.guest_asks + 1) / 2;
+  if (dice.PerMille(600)) world.guest_answer_ms = Magnitude(dice, 20'000);
+  if (dice.PerMille(400)) world.guest_timeout_ms = Magnitude(dice, 10'000) + 1;
+  if (dice.PerMille(300)) world.guest_mapping_max = dice.From(1, 4);
+  if (dice.PerMille(400)) world.guest_filtering = dice.From(1, 2);
+  if (dice.PerMille(400)) world.guest_faults = dice.From(1, 500);
+  if (dice.PerMille(200)) world.guest_errors = dice.From(1, 300);
+  if (dice.PerMille(200)) world.guest_no_socket = dice.From(1, 500);
+  if (dice.PerMille(200)) world.guest_full = dice.From(1, 500);
+  if (dice.PerMille(200)) world.guest_batch = dice.From(1, 40);
+  if (dice.PerMille(500)) world.guest_join = dice.From(2, 64);
+}
+
 FlowScript DrawFlow(Dice& dice) {
   FlowScript flow;
   flow.at_ms = dice.PerMille(500) ? 0 : Magnitude(dice, 10'000);
@@ -201,6 +229,7 @@ Scenario DrawScenario(uint64_t seed) {
   if (dice.PerMille(200)) scenario.fragment = dice.From(1, 1000);
   if (scenario.strays > 0 && dice.PerMille(500)) scenario.stray_fragments = dice.From(1, 1000);
   if (dice.PerMille(400)) DrawUdp(dice, scenario);
+  if (dice.PerMille(300)) DrawGuest(dice, scenario);
   return scenario;
 }
 

@@ -64,7 +64,23 @@ namespace penstock::world {
   X(udp_timeout_ms, 120000, 120000, "Config::udp_peer_timeout")                               \
   X(udp_errors, 0, 1000, "per mille of the calls of the relay's UDP sockets that fail")       \
   X(udp_full, 0, 1000, "per mille of the datagrams that leave their socket full for a while") \
-  X(udp_batch, 64, 64, "datagrams that one call moves at most")
+  X(udp_batch, 64, 64, "datagrams that one call moves at most")                               \
+  X(guest_asks, 0, 16, "UDP ports and echo identifiers of the guest's that ask hosts")        \
+  X(guest_hosts, 1, 8, "that each of them asks")                                              \
+  X(guest_questions, 1, 100, "times that each asks")                                          \
+  X(guest_burst, 1, 200, "datagrams at once")                                                 \
+  X(guest_bytes, 64, 60000, "of a datagram at most, either way")                              \
+  X(guest_gap_us, 1000, 100000000, "between two questions of one at most")                    \
+  X(guest_answer_ms, 0, 300000, "a host answers after so long at most")                       \
+  X(guest_timeout_ms, 120000, 120000, "Config::udp_timeout; twice that after an answer")      \
+  X(guest_mapping_max, 4096, 4096, "Config::udp_mapping_count_max, and of echo")              \
+  X(guest_filtering, 0, 2, "UdpFiltering")                                                    \
+  X(guest_faults, 0, 1000, "per mille of the questions that meet an ICMP error")              \
+  X(guest_errors, 0, 1000, "per mille of the calls of the guest's sockets that fail")         \
+  X(guest_no_socket, 0, 1000, "per mille: the system gives none")                             \
+  X(guest_full, 0, 1000, "per mille of the datagrams that leave their socket full")           \
+  X(guest_batch, 64, 64, "datagrams that one call moves at most")                             \
+  X(guest_join, 1, 64, "datagrams that arrive as one at most")
 
 // An inbound flow is opened by a client of a published port; its answers are the guest's
 // (1 refuses, 3 silence) and the ingress hook's (4 denies). Ends: 0 FIN after the last byte · 1

@@ -31,6 +31,7 @@
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
+#include "relay/datagram_task.h"
 #include "relay/flow_task.h"
 #include "relay/kernel_socket.h"
 #include "relay/socket_factory.h"
@@ -256,6 +257,21 @@ class SimHost final : public SocketFactory, public std::enable_shared_from_this<
   // UDP sockets of published ports, in order (sim_datagrams.h).
   [[nodiscard]] std::shared_ptr<SimDatagrams> datagrams(int descriptor) const;
 
+  // Asked before a socket for the guest's own datagrams is made: an errno or 0.
+  std::function<int(const DatagramRequest&)> on_guest_socket;
+  std::function<void(std::shared_ptr<SimDatagrams>)> on_guest_socket_opened;
+  // The newest ones; all that are open are among them.
+  [[nodiscard]] const std::vector<std::shared_ptr<SimDatagrams>>& guest_sockets() const {
+    return guest_sockets_;
+  }
+  [[nodiscard]] size_t open_guest_sockets() const { return open_guest_sockets_; }
+  // Datagrams of all of them that left, and that the relay took.
+  struct GuestTotals {
+    uint64_t udp_sent = 0, udp_taken = 0;
+    uint64_t echo_sent = 0, echo_taken = 0;
+  };
+  [[nodiscard]] const GuestTotals& guest_totals() const { return guest_totals_; }
+
   // Every connection that was dialled, or came, in order.
   [[nodiscard]] const std::vector<std::shared_ptr<HostPeer>>& peers() const { return peers_; }
   // Descriptors that the relay holds.
@@ -265,7 +281,11 @@ class SimHost final : public SocketFactory, public std::enable_shared_from_this<
 
  private:
   friend class SimSocket;
+  friend class SimDatagramSocket;
   friend class HostPeer;
+  friend struct SimDatagrams;
+  friend std::shared_ptr<DatagramTask> MakeSimGuestSocket(Relay& relay,
+                                                          std::shared_ptr<DatagramPipe> pipe);
   // The kernel's OpenStream is not used: SimSocket::Open knows that this is a SimHost.
   [[nodiscard]] SocketResult OpenStream(const SocketRequest&) override { return {.error = ENOSYS}; }
   // The "descriptor" is the listener's number.
@@ -276,8 +296,16 @@ class SimHost final : public SocketFactory, public std::enable_shared_from_this<
   std::vector<std::shared_ptr<HostPeer>> peers_;
   [[nodiscard]] PortResult OpenDatagrams(const PortRequest& request);
   std::vector<std::shared_ptr<SimListener>> listeners_;
+  // sim_datagrams.cc
+  [[nodiscard]] std::shared_ptr<SimDatagrams> OpenGuestSocket(const DatagramRequest& request);
+  void CountSent(const SimDatagrams& socket);
+  void CountTaken(const SimDatagrams& socket, size_t datagrams);
   std::vector<std::shared_ptr<SimDatagrams>> datagrams_;
+  std::vector<std::shared_ptr<SimDatagrams>> guest_sockets_;
+  uint64_t guest_sockets_opened_ = 0;
+  GuestTotals guest_totals_;
   size_t open_sockets_ = 0;
+  size_t open_guest_sockets_ = 0;
 };
 
 // RelayOptions::make_task of a simulated world.

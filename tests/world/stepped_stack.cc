@@ -26,6 +26,7 @@ SteppedStack::SteppedStack(Form form, Config config, std::unique_ptr<Link> link,
   inside->make_udp_task_ = &world::MakeSimUdpTask;
   RelayOptions options = inside->MakeRelayOptions();
   options.make_task = &world::MakeSimTask;
+  options.make_guest_socket = &world::MakeSimGuestSocket;
   relay_ = std::make_shared<Relay>(io_, std::move(options), inside->doorbell());
   if (absl::Status opened = inside->Open(relay_); !opened.ok()) {
     throw std::runtime_error(opened.ToString());

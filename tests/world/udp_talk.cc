@@ -94,8 +94,8 @@ void UdpTalk::Publish(size_t index) {
   port.socket->error = [this] {
     return dice_.PerMille(scenario_.udp_errors) ? dice_.OneOf(kErrors) : 0;
   };
-  port.socket->sent = [this, index](const DatagramPath& to, std::span<const uint8_t> bytes) {
-    OnAnswer(static_cast<uint16_t>(index), to, bytes);
+  port.socket->sent = [this, index](const Datagram& datagram) {
+    OnAnswer(static_cast<uint16_t>(index), datagram.path, {datagram.data, datagram.length});
     if (!dice_.PerMille(scenario_.udp_full)) return;
     ports_[index].socket->room = 0;
     timeline_.In(microseconds(dice_.From(1, 200'000)),
@@ -209,7 +209,11 @@ bool UdpTalk::OnFrame(std::span<const uint8_t> frame) {
                    (v6 && (frame[kIpv6NextAt] == kUdp ||
                            (frame[kIpv6NextAt] == kFragment && frame[kFragmentNextAt] == kUdp)));
   if (!udp) return false;
-  if (const auto datagram = guest_.Take(frame)) OnQuestion(*datagram);
+  if (const auto datagram = guest_.Take(frame)) {
+    const auto leads_to = [&](const Port& port) { return port.guest == datagram->destination; };
+    const bool ours = std::any_of(ports_.begin(), ports_.end(), leads_to);
+    if (ours) OnQuestion(*datagram);  // else the guest's own talk's
+  }
   if (guest_.malformed() > 0 && scenario_.corrupt == 0) Fail("a malformed frame reached the guest");
   if (guest_.largest_packet() > static_cast<size_t>(scenario_.mtu)) {
     Fail("a packet is larger than the MTU");
@@ -326,40 +330,44 @@ Duration UdpTalk::Length() const {
          milliseconds(scenario_.udp_answer_ms + scenario_.unpublish_at_ms);
 }
 
-void UdpTalk::VerifyEnd(const CounterSnapshot& counters, bool lossless) const {
+void UdpTalk::VerifyEnd(const CounterSnapshot& counters, const Others& others,
+                        bool lossless) const {
   uint64_t taken = 0, sent = 0;
   for (const Port& port : ports_) {
     taken += port.socket->taken_by_relay;
     sent += port.socket->sent_by_relay;
     if (!port.socket->waiting.empty()) Fail("datagrams wait at a socket that nobody reads");
   }
+  taken += others.to_guest;
   const uint64_t lost = counters.udp_lost_queue + counters.udp_lost_link_full +
                         counters.udp_lost_no_guest + counters.udp_lost_no_port +
-                        counters.udp_lost_oversize + counters.udp_denied;
+                        counters.udp_lost_oversize + counters.udp_denied + counters.udp_filtered;
   const uint64_t to_guest = counters.udp_datagrams_to_guest;
-  // What was under way when a port was removed is nobody's any more.
-  if (unpublished_ ? taken < to_guest + lost : taken != to_guest + lost) {
+  // What was under way when a port was removed, or a port of the guest's was closed, is
+  // nobody's any more.
+  if (unpublished_ || others.asks ? taken < to_guest + lost : taken != to_guest + lost) {
     Fail(absl::StrCat("the relay read ", taken, " datagrams; ", to_guest, " went to the guest, ",
                       lost, " were lost by a named cause"));
   }
-  if (sent + counters.udp_lost_at_socket != counters.udp_datagrams_to_host) {
+  const uint64_t gone = sent + counters.udp_lost_at_socket + others.to_host;
+  if (!others.asks && gone != counters.udp_datagrams_to_host) {
     Fail(absl::StrCat(counters.udp_datagrams_to_host, " datagrams went to the relay; it sent ",
-                      sent, " and lost ", counters.udp_lost_at_socket));
+                      sent, " and ", others.to_host, ", and lost ", counters.udp_lost_at_socket));
   }
   if (!lossless) return;
-  if (questions_arrived_ != to_guest) {
-    Fail(absl::StrCat("of ", to_guest, " datagrams that went to a good link, ", questions_arrived_,
-                      " arrived"));
+  if (questions_arrived_ + others.arrived != to_guest) {
+    Fail(absl::StrCat("of ", to_guest, " datagrams that went to a good link, ",
+                      questions_arrived_ + others.arrived, " arrived"));
   }
   const Duration round = milliseconds(scenario_.udp_answer_ms + 100) +
                          2 * microseconds(scenario_.delay_us + scenario_.jitter_us);
   const bool remembered = !unpublished_ && scenario_.pause_ms == 0 &&
                           scenario_.udp_peers <= scenario_.udp_peer_max &&
                           round < milliseconds(scenario_.udp_timeout_ms);
-  if (remembered && counters.drops_of(DropCause::kUdpQueueFull) == 0 &&
-      counters.udp_datagrams_to_host != answers_.size()) {
-    Fail(absl::StrCat("of ", answers_.size(), " answers, ", counters.udp_datagrams_to_host,
-                      " found their client"));
+  if (remembered && !others.asks && counters.drops_of(DropCause::kUdpQueueFull) == 0 &&
+      counters.udp_datagrams_to_host - others.to_host != answers_.size()) {
+    Fail(absl::StrCat("of ", answers_.size(), " answers, ",
+                      counters.udp_datagrams_to_host - others.to_host, " found their client"));
   }
 }
 

@@ -51,9 +51,16 @@ class UdpTalk final {
   // A frame reached the guest. True: it was UDP, whole or not.
   bool OnFrame(std::span<const uint8_t> frame);
   void Unpublish();
+  // What sockets of the guest's own sent and got, of UDP, and what arrived of that. `asks`: it
+  // uses them for more than answers from the wrong port, and the system may fail them.
+  struct Others {
+    bool asks = false;
+    uint64_t to_host = 0, to_guest = 0;
+    uint64_t arrived = 0;
+  };
   // Everything has been said, and the link is quiet. `lossless`: nothing in the link lost,
   // doubled or made up a frame.
-  void VerifyEnd(const CounterSnapshot& counters, bool lossless) const;
+  void VerifyEnd(const CounterSnapshot& counters, const Others& others, bool lossless) const;
   // Time that the script takes.
   [[nodiscard]] Duration Length() const;
 

@@ -15,6 +15,8 @@ using std::chrono::milliseconds;
 constexpr uint64_t kStepsMax = 20'000'000;
 // On a good link everything must be done in twice the time that it takes, and this.
 constexpr Duration kGrace = std::chrono::seconds(60);
+// Longer than any mapping outlives its last datagram.
+constexpr Duration kMappingsEnd = std::chrono::minutes(10);
 // A bad one costs retransmissions, and keepalives if the last word was lost.
 constexpr Duration kBadLinkGrace = std::chrono::hours(2);
 
@@ -33,6 +35,15 @@ Config ConfigOf(const Scenario& scenario) {
   config.keepalive_interval = std::chrono::seconds(10);
   config.udp_peer_count_max = static_cast<uint32_t>(std::max<int64_t>(scenario.udp_peer_max, 1));
   config.udp_peer_timeout = milliseconds(std::max<int64_t>(scenario.udp_timeout_ms, 1));
+  config.host_loopback = scenario.guest_asks > 0;
+  config.udp_mapping_count_max =
+      static_cast<uint32_t>(std::max<int64_t>(scenario.guest_mapping_max, 1));
+  config.echo_count_max = std::min(config.echo_count_max, config.udp_mapping_count_max);
+  config.udp_filtering = static_cast<UdpFiltering>(scenario.guest_filtering);
+  config.udp_timeout = milliseconds(std::max<int64_t>(scenario.guest_timeout_ms, 1));
+  config.udp_answered_timeout = 2 * config.udp_timeout;
+  config.udp_name_timeout = config.udp_timeout / 2 + milliseconds(1);
+  config.echo_timeout = config.udp_timeout;
   return config;
 }
 
@@ -94,6 +105,17 @@ World::World(const Scenario& scenario, Trace* trace, PcapngWriter* capture)
   }
   Wire();
   Publish();
+  BeginTalks();
+}
+
+void World::BeginTalks() {
+  if (scenario_.guest_asks > 0) {
+    guest_talk_ = std::make_unique<GuestTalk>(
+        scenario_, timeline_, *stack_,
+        GuestTalkEnds{.send = [this](std::span<const uint8_t> frame,
+                                     const Offload& offload) { link_->PushToHost(frame, offload); },
+                      .guest_paused = [this] { return guest_paused_; }});
+  }
   if (scenario_.udp_ports > 0) {
     udp_ = std::make_unique<UdpTalk>(
         scenario_, timeline_, *stack_,
@@ -211,7 +233,9 @@ void World::OnDial(HostPeer& peer) {
 void World::TakeFrame() {
   const std::vector<uint8_t> frame = std::move(to_guest_.front());
   to_guest_.pop_front();
-  if (udp_ != nullptr && udp_->OnFrame(frame)) return;
+  const bool of_guest = guest_talk_ != nullptr && guest_talk_->OnFrame(frame);
+  const bool of_ports = udp_ != nullptr && udp_->OnFrame(frame);
+  if (of_guest || of_ports) return;
   const size_t index = TcpDestinationPort(frame) - size_t{kFirstPort};
   const bool swallowed = index < flows_.size() && flows_[index]->inbound() &&
                          scenario_.flows[index].answer == kSilence;
@@ -292,6 +316,7 @@ Duration World::Limit() const {
   Duration longest = milliseconds(scenario_.pause_at_ms + scenario_.pause_ms);
   for (const auto& flow : flows_) longest = std::max(longest, flow->Estimate(round_trip, window));
   if (udp_ != nullptr) longest = std::max(longest, udp_->Length());
+  if (guest_talk_ != nullptr) longest = std::max(longest, guest_talk_->Length());
   longest = 2 * longest + milliseconds(scenario_.pause_ms) + kGrace;
   return Good() ? longest : 10 * longest + kBadLinkGrace;
 }
@@ -314,10 +339,14 @@ void World::Loop() {
     if (stack_->host().neglects_clients()) Fail("clients wait, and nobody will accept them");
     const bool flows_left = !stack_->stack().Flows().empty() && stack_->host().open_sockets() > 0;
     // A datagram that the link holds back is nobody's to wait for; its arrival is checked.
-    const bool quiet = udp_ == nullptr || link_->deadline() == kNever;
-    if (Over() && !flows_left && quiet && timeline_.next() == kNever) return;
+    const bool talks = udp_ != nullptr || guest_talk_ != nullptr;
+    const bool quiet = !talks || link_->deadline() == kNever;
+    const CounterSnapshot counters = stack_->stack().Snapshot();
+    const bool mapped = counters.udp_mappings + counters.echo_mappings > 0;
+    if (Over() && !flows_left && quiet && !mapped && timeline_.next() == kNever) return;
     const Time next = NextEvent();
-    if (next == kNever || next > end) return;
+    // What the guest asked from is forgotten by its own deadlines.
+    if (next == kNever || next > (mapped ? After(end, kMappingsEnd) : end)) return;
     timeline_.AdvanceTo(next);
   }
 }
@@ -341,7 +370,8 @@ void World::CutShort() {
   SimHost& host = stack_->host();
   const auto keep = host.shared_from_this();
   stack_.reset();
-  if (host.open_sockets() != 0) Fail("host sockets are left behind by a stack that is gone");
+  if (host.open_sockets() + host.open_guest_sockets() != 0)
+    Fail("host sockets are left behind by a stack that is gone");
 }
 
 LinkFacts World::Facts() const {
@@ -369,6 +399,21 @@ void World::NextRounds() {
   }
 }
 
+void World::VerifyTalks(const LinkFacts& facts) const {
+  const SimHost::GuestTotals& own = stack_->host().guest_totals();
+  const bool lossless = !facts.lossy && !facts.reorders && scenario_.strays == 0 &&
+                        scenario_.duplicate == 0 && scenario_.refuse == 0;
+  if (guest_talk_ != nullptr) guest_talk_->VerifyEnd(result_.counters, lossless);
+  if (udp_ == nullptr) return;
+  udp_->VerifyEnd(
+      result_.counters,
+      {.asks = guest_talk_ != nullptr,
+       .to_host = own.udp_sent,
+       .to_guest = own.udp_taken + own.echo_taken - result_.counters.echo_replies_to_guest,
+       .arrived = guest_talk_ != nullptr ? guest_talk_->answers_arrived() : 0},
+      lossless);
+}
+
 void World::AtEnd() {
   result_.counters = stack_->stack().Snapshot();
   const LinkFacts facts = Facts();
@@ -383,10 +428,7 @@ void World::AtEnd() {
       Fail(absl::StrCat("flow ", i, ": ", wrong));
     }
   }
-  if (udp_ != nullptr) {
-    udp_->VerifyEnd(result_.counters, !facts.lossy && !facts.reorders && scenario_.strays == 0 &&
-                                          scenario_.duplicate == 0 && scenario_.refuse == 0);
-  }
+  VerifyTalks(facts);
   Check(stack_->AuditEnd());
   // No progress of healthy traffic depends on a timer. (The guest delays its ACKs by up
   // to 250 ms, and the shortest timeout is 300 ms.)

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "stack/link/pcapng.h"
+#include "tests/world/guest_talk.h"
 #include "tests/world/guest_tcp.h"
 #include "tests/world/random.h"
 #include "tests/world/scenario.h"
@@ -58,6 +59,8 @@ class World final {
   void OnDial(HostPeer& peer);
   [[nodiscard]] bool Step();
   void TakeFrame();
+  void BeginTalks();
+  void VerifyTalks(const LinkFacts& facts) const;
   void TurnFlows();
   void NextRounds();
   [[nodiscard]] LinkFacts Facts() const;
@@ -86,7 +89,9 @@ class World final {
   std::deque<std::vector<uint8_t>> to_guest_;
   bool guest_paused_ = false;
   bool cut_ = false;
-  std::unique_ptr<UdpTalk> udp_;  // null: none in this scenario
+  // Null: none in this scenario.
+  std::unique_ptr<UdpTalk> udp_;
+  std::unique_ptr<GuestTalk> guest_talk_;
   bool unpublished_ = false;
   WorldResult result_;
 };

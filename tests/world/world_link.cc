@@ -36,7 +36,8 @@ LinkCapabilities CapabilitiesOf(const Scenario& scenario) {
   const bool offload = scenario.offload != 0;
   return {.partial_checksum_to_guest = offload,
           .tcp4_gso_to_guest = offload,
-          .tcp6_gso_to_guest = offload};
+          .tcp6_gso_to_guest = offload,
+          .udp_gso_to_guest = offload};
 }
 
 ImpairOptions ImpairOptionsOf(const Scenario& scenario) {
@@ -79,6 +80,42 @@ std::vector<uint8_t> CompleteUdp(const WireFrame& frame) {
   return bytes;
 }
 
+// As a kernel or a device cuts it: each datagram with the headers of the whole.
+std::vector<std::vector<uint8_t>> CutUdp(const WireFrame& frame) {
+  const Offload& offload = frame.offload;
+  const size_t header = offload.header_bytes, udp_at = header - kUdpHeaderBytes;
+  const bool v4 = frame.bytes.at(12) == 0x08;
+  if (offload.segment_bytes == 0 || offload.checksum_start != udp_at ||
+      udp_at != (v4 ? kTransport4At : kTransport6At) || frame.bytes.size() < header) {
+    throw ScriptError("a super-segment of UDP whose headers are elsewhere");
+  }
+  std::vector<std::vector<uint8_t>> pieces;
+  for (size_t at = header; at < frame.bytes.size(); at += offload.segment_bytes) {
+    const size_t bytes = std::min<size_t>(offload.segment_bytes, frame.bytes.size() - at);
+    const auto begin = frame.bytes.begin();
+    std::vector<uint8_t> piece(begin, begin + static_cast<ptrdiff_t>(header));
+    piece.insert(piece.end(), begin + static_cast<ptrdiff_t>(at),
+                 begin + static_cast<ptrdiff_t>(at + bytes));
+    if (v4) {
+      Put16(piece, kIpAt + 2, static_cast<uint16_t>(piece.size() - kIpAt));
+      FixIpv4Checksum(piece);
+    } else {
+      Put16(piece, kIpAt + 4, static_cast<uint16_t>(piece.size() - udp_at));
+    }
+    Put16(piece, udp_at + 4, static_cast<uint16_t>(kUdpHeaderBytes + bytes));
+    Put16(piece, udp_at + kUdpChecksumOffset, 0);
+    const std::span<const uint8_t> packet = std::span(piece).subspan(kIpAt);
+    const size_t addresses_at = v4 ? 12 : 8, address = v4 ? 4 : 16;
+    const uint16_t sum = static_cast<uint16_t>(
+        ~SlowTransportSum(IpAddress::From(packet.subspan(addresses_at, address)),
+                          IpAddress::From(packet.subspan(addresses_at + address, address)),
+                          kIpProtocolUdp, std::span(piece).subspan(udp_at)));
+    Put16(piece, udp_at + kUdpChecksumOffset, sum == 0 ? 0xffff : sum);
+    pieces.push_back(std::move(piece));
+  }
+  return pieces;
+}
+
 }  // namespace
 
 std::vector<std::vector<uint8_t>> ToWire(const WireFrame& frame) {
@@ -86,6 +123,7 @@ std::vector<std::vector<uint8_t>> ToWire(const WireFrame& frame) {
     return {frame.bytes};
   }
   std::optional<GuestSegment> segment = DecodeFrame(frame.bytes, frame.offload);
+  if (!segment && frame.offload.gso == Gso::kUdp) return CutUdp(frame);
   if (!segment) return {CompleteUdp(frame)};
   const size_t whole = segment->payload.size();
   const size_t piece = frame.offload.gso == Gso::kNone ? whole : frame.offload.segment_bytes;
@@ -136,7 +174,11 @@ class WorldLink::GuestEnd final : public Link {
         dice_(scenario.seed ^ 0x6c696e6b),
         cut_dice_(scenario.seed ^ 0x637574) {}
 
-  void PushToHost(std::span<const uint8_t> frame) {
+  void PushToHost(std::span<const uint8_t> frame, const Offload& offload) {
+    if (offload.gso != Gso::kNone) {
+      to_host_.push_back({.bytes = {frame.begin(), frame.end()}, .offload = offload});
+      return;
+    }
     const bool join = scenario_.offload != 0 && !to_host_.empty() && dice_.PerMille(700);
     if (join && Join(to_host_.back(), frame)) return;
     if (cut_dice_.PerMille(scenario_.fragment) && IsTcp(frame)) return PushFragments(frame);
@@ -257,7 +299,9 @@ bool WorldLink::Bad(Time now) const {
          now < kBegin + std::chrono::milliseconds(scenario_.bad_until_ms);
 }
 
-void WorldLink::PushToHost(std::span<const uint8_t> frame) { end_->PushToHost(frame); }
+void WorldLink::PushToHost(std::span<const uint8_t> frame, const Offload& offload) {
+  end_->PushToHost(frame, offload);
+}
 void WorldLink::TakeAgain() { end_->TakeAgain(); }
 bool WorldLink::FramesWait(Time) const { return end_->FramesWait(); }
 

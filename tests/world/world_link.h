@@ -28,9 +28,9 @@ struct WireFrame {
   Offload offload;
 };
 
-// The TCP segments that a super-segment stands for, with complete checksums; any other
-// frame as it is, its checksum completed. Throws ScriptError if the frame is not what
-// its offload fields say.
+// The TCP segments or UDP datagrams that a super-segment stands for, with complete checksums; any
+// other frame as it is, its checksum completed. Throws ScriptError if the frame is not what its
+// offload fields say.
 [[nodiscard]] std::vector<std::vector<uint8_t>> ToWire(const WireFrame& frame);
 
 // Appends `next` to `frame` if both are in-order data segments of one flow that a
@@ -44,7 +44,7 @@ class WorldLink final : public Link {
   ~WorldLink() override;
 
   // ---- The guest's side.
-  void PushToHost(std::span<const uint8_t> frame);
+  void PushToHost(std::span<const uint8_t> frame, const Offload& offload = {});
   std::function<void(std::span<const uint8_t> frame)> deliver;
   // ---- The world's.
   // Called at the start of each Receive and Send: the stack is in the middle of a pass.

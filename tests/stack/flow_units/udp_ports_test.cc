@@ -66,12 +66,15 @@ class UdpPortsTest : public testing::Test {
     ports_->Add(info, task.pipe, *relay_);
     return task;
   }
-  void Arrive(PlayedTask& task, const DatagramPath& from, const Bytes& bytes) {
+  // `segment_bytes` not 0: several datagrams in one.
+  void Arrive(PlayedTask& task, const DatagramPath& from, const Bytes& bytes,
+              uint16_t segment_bytes = 0) {
     Datagram* datagram =
         relay_->datagrams().Take(static_cast<uint32_t>(bytes.size()), task.bytes_out);
     ASSERT_NE(datagram, nullptr);
     std::copy(bytes.begin(), bytes.end(), datagram->data);
     datagram->path = from;
+    datagram->segment_bytes = segment_bytes;
     task.pipe->to_guest.Push(datagram);
     relay_->TellStack(*task.pipe);
   }
@@ -441,6 +444,19 @@ TEST_F(UdpPortsTest, TheHookIsAskedOncePerPeer) {
   EXPECT_TRUE(Received().empty());
   EXPECT_EQ(counters_.udp_denied.value(), 1u);
   EXPECT_EQ(Live(1), 1u);
+}
+
+TEST_F(UdpPortsTest, OfJoinedDatagramsEachIsCounted) {
+  config_.ingress_hook = [](const IngressRequest& request) { return request.client.port != 666; };
+  Make();
+  PlayedTask& task = Publish(1);
+  Arrive(task, From("127.0.0.1", 666), Pattern(2'500), 1'000);
+  Pass();
+  EXPECT_EQ(counters_.udp_denied.value(), 3u);
+  addresses_.guest_mac = {};
+  Arrive(task, From("127.0.0.1", 40'000), Pattern(2'001), 1'000);
+  Pass();
+  EXPECT_EQ(counters_.udp_lost_no_guest.value(), 3u);
 }
 
 TEST_F(UdpPortsTest, WithoutTheGuestsMacNothingCanBeSent) {
