@@ -157,9 +157,9 @@ absl::Status CheckConfiguration(const Config& config) {
     if (absl::Status status = CheckPool(config); !status.ok()) return status;
   }
   if (absl::Status status = CheckNames(config); !status.ok()) return status;
-  if (config.dhcp_lease_time < std::chrono::minutes(1) ||
+  if (config.dhcp_lease_time < std::chrono::seconds(2) ||
       config.dhcp_lease_time > std::chrono::hours(24 * 366)) {
-    return Wrong("dhcp_lease_time must be a minute to a year");
+    return Wrong("dhcp_lease_time must be two seconds to a year");
   }
   return absl::OkStatus();
 }

@@ -78,8 +78,8 @@ struct Config {
   // first client gets ipv4.guest, whether that lies inside or not.
   std::optional<IpAddress> dhcp_pool_first;
   std::optional<IpAddress> dhcp_pool_last;
-  // Renewed at the half of it. A minute to a year: a guest that was paused for long keeps
-  // its address anyway, for nobody else is on the link to get it.
+  // Renewed at the half of it, which is a second at least. Two seconds to a year: a guest that was
+  // paused for long keeps its address anyway, for nobody else is on the link to get it.
   Duration dhcp_lease_time = std::chrono::hours(24);
   // Told by DHCP (the first one also as the guest's domain) and router advertisements;
   // encoded at most 255 bytes, what one DHCP option can hold.

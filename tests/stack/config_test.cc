@@ -200,8 +200,8 @@ TEST(ConfigTest, WhatTheGuestIsTold) {
        [](Config& c) { c.guest_host_name = "b l u e"; },
        {"guest_host_name is \"b l u e\"", "at most 63"}},
       {"a short lease",
-       [](Config& c) { c.dhcp_lease_time = std::chrono::seconds(59); },
-       {"dhcp_lease_time must be a minute to a year"}},
+       [](Config& c) { c.dhcp_lease_time = std::chrono::milliseconds(1999); },
+       {"dhcp_lease_time must be two seconds to a year"}},
   });
 }
 

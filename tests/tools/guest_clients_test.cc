@@ -20,6 +20,7 @@ using testing::HasSubstr;
 class Unconfigured final {
  public:
   explicit Unconfigured(std::vector<std::string> options = {}) {
+    AddRoutes();
     options.insert(options.begin(), {"--pid", holder_.pid(), "--no-configure", "--mtu", "1400",
                                      "--search", "corp.example", "--search", "lab.example"});
     penstock_.emplace(options);

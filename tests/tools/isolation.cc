@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <stdexcept>
@@ -135,6 +136,14 @@ void InOwnNamespaces(const std::function<void()>& body) {
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0)
       << "failed in the child; status " << status;
+}
+
+void AddRoutes() {
+  Check(std::system("ip link add way-out type veth peer name nowhere &&"
+                    "ip address add 198.18.0.1/24 dev way-out &&"
+                    "ip address add fd01::1/64 dev way-out nodad &&"
+                    "ip link set way-out up && ip link set nowhere up") == 0,
+        "ip");
 }
 
 void BecomeOrdinaryUser() {

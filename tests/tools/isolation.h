@@ -20,6 +20,10 @@ namespace penstock::tool {
 // user namespace.
 void EnterOwnNamespaces();
 
+// In namespaces of one's own: both families have a route, over interfaces that lead
+// nowhere.
+void AddRoutes();
+
 // Runs `body`, a test's, in a child that has entered namespaces of its own. Fails
 // the test if an expectation in it failed or something was thrown.
 void InOwnNamespaces(const std::function<void()>& body);

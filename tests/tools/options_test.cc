@@ -61,7 +61,7 @@ INSTANTIATE_TEST_SUITE_P(
         WrongCase{"PoolElsewhere",
                   {"run", "--dhcp-pool", "10.0.3.1-10.0.3.9", "--", "true"},
                   "outside the link's prefix"},
-        WrongCase{"LeaseTime", {"run", "--lease-time", "1", "--", "true"}, "a minute"},
+        WrongCase{"LeaseTime", {"run", "--lease-time", "1", "--", "true"}, "two seconds"},
         WrongCase{"Impair", {"run", "--impair", "drop=101%", "--", "true"}, "--impair"},
         WrongCase{
             "GuestWithoutLength", {"run", "--guest-ip4", "10.1.1.1", "--", "true"}, "--guest-ip4"},

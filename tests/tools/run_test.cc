@@ -74,10 +74,11 @@ TEST_P(Run, PassesSignalsOnAndWaitsForTheCommand) {
   }
 }
 
-TEST_P(Run, ConfiguresTheNetworkInside) {
+TEST_P(Run, ConfiguresTheNetworkInsideItselfIfAsked) {
   const Outcome outcome = Script(
       "ip -o address; ip -o link; ip route; ip -6 route; cat /etc/resolv.conf;"
-      "cat /proc/sys/net/ipv6/conf/tap0/accept_ra /proc/sys/net/ipv4/ping_group_range");
+      "cat /proc/sys/net/ipv6/conf/tap0/accept_ra /proc/sys/net/ipv4/ping_group_range",
+      {"--static"});
   ASSERT_EQ(outcome.status, 0) << outcome.errors;
   EXPECT_EQ(outcome.errors, "");
   EXPECT_THAT(outcome.output,
@@ -86,7 +87,8 @@ TEST_P(Run, ConfiguresTheNetworkInside) {
   EXPECT_THAT(outcome.output, AllOf(HasSubstr("default via 10.0.2.2 dev tap0"),
                                     HasSubstr("default via fd00::2 dev tap0")));
   EXPECT_THAT(outcome.output, AllOf(HasSubstr("nameserver 10.0.2.3\nnameserver fd00::3\n"),
-                                    Not(ContainsRegex("fd00::15/64[^\n]*tentative"))));
+                                    Not(ContainsRegex("fd00::15/64[^\n]*tentative")),
+                                    Not(ContainsRegex("fd00::15/64[^\n]*dynamic"))));
   const std::string group =
       std::to_string(GetParam() && getegid() == 0 ? OrdinaryUser() : getegid());
   EXPECT_THAT(outcome.output, HasSubstr("0\n" + group + "\t" + group + "\n"));

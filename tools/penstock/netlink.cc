@@ -6,22 +6,22 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
-#include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <initializer_list>
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "tools/penstock/descriptor.h"
+#include "tools/penstock/route_watch.h"
 
 namespace penstock::tool {
 namespace {
@@ -29,6 +29,8 @@ namespace {
 // Frames that wait in the tap while the stack is busy: a window of super-segments
 // each way, not seconds of them.
 constexpr uint32_t kTransmitQueueLength = 1000;
+
+constexpr uint32_t kLastOfAllRoutes = 0xffff'ffff;
 
 // One request: header, fixed body, attributes; lengths are kept right as it grows.
 class Request final {
@@ -98,161 +100,242 @@ absl::StatusOr<int> IndexOf(const std::string& name) {
   return static_cast<int>(index);
 }
 
-absl::Status BringUp(int netlink, const std::string& name, std::optional<uint32_t> mtu) {
-  const absl::StatusOr<int> index = IndexOf(name);
-  if (!index.ok()) return index.status();
+// An RTM_NEWLINK for what is there.
+Request LinkRequest(int index, unsigned flags) {
   Request request(RTM_NEWLINK, 0);
   ifinfomsg body{};
   body.ifi_family = AF_UNSPEC;
-  body.ifi_index = *index;
-  body.ifi_flags = IFF_UP;
-  body.ifi_change = IFF_UP;
+  body.ifi_index = index;
+  body.ifi_flags = flags;
+  body.ifi_change = flags;
   request.Body(body);
-  if (mtu) {
-    request.Attribute(IFLA_MTU, *mtu);
-    request.Attribute(IFLA_TXQLEN, kTransmitQueueLength);
-  }
-  return Exchange(netlink, std::move(request), absl::StrCat("cannot bring ", name, " up"));
+  return request;
+}
+
+absl::Status BringUp(int netlink, const std::string& name) {
+  const absl::StatusOr<int> index = IndexOf(name);
+  if (!index.ok()) return index.status();
+  return Exchange(netlink, LinkRequest(*index, IFF_UP), absl::StrCat("cannot bring ", name, " up"));
+}
+
+absl::Status SetQueueLength(int netlink, int index) {
+  Request request = LinkRequest(index, 0);
+  request.Attribute(IFLA_TXQLEN, kTransmitQueueLength);
+  return Exchange(netlink, std::move(request), "cannot set the queue length of the tap");
+}
+
+absl::Status SetMtu(int netlink, int index, uint32_t mtu) {
+  Request request = LinkRequest(index, 0);
+  request.Attribute(IFLA_MTU, mtu);
+  return Exchange(netlink, std::move(request), absl::StrCat("cannot set the MTU ", mtu));
+}
+
+// With it the kernel makes the address that the configuration names out of an advertised
+// prefix, and not one of the interface's MAC: published ports and people know it before.
+absl::Status SetToken(int netlink, int index, const IpAddress& address) {
+  std::array<uint8_t, 16> token{};
+  std::copy(address.bytes.begin() + 8, address.bytes.end(), token.begin() + 8);
+  // IFLA_AF_SPEC { AF_INET6 { IFLA_INET6_TOKEN } }
+  struct {
+    rtattr family;
+    rtattr kind;
+    std::array<uint8_t, 16> token;
+  } const nested{.family = {.rta_len = sizeof nested, .rta_type = AF_INET6},
+                 .kind = {.rta_len = RTA_LENGTH(sizeof token), .rta_type = IFLA_INET6_TOKEN},
+                 .token = token};
+  Request request = LinkRequest(index, 0);
+  request.Attribute(IFLA_AF_SPEC, &nested, sizeof nested);
+  return Exchange(netlink, std::move(request),
+                  absl::StrCat("cannot choose the address ", address.ToString()));
 }
 
 uint8_t AddressFamily(const IpAddress& address) { return address.is_v4() ? AF_INET : AF_INET6; }
 
-absl::Status AddAddress(int netlink, int index, const FamilyConfig& family) {
+rtmsg DefaultRoute(Family family) {
+  rtmsg body{};
+  body.rtm_family = family == Family::kIpv4 ? AF_INET : AF_INET6;
+  body.rtm_table = RT_TABLE_MAIN;
+  body.rtm_protocol = RTPROT_STATIC;
+  body.rtm_type = RTN_UNICAST;
+  return body;
+}
+
+struct Address {
+  IpAddress address;
+  int prefix_length = 0;
+  uint32_t seconds = DhcpLease::kForever;
+};
+
+// A new lifetime if it is there already.
+absl::Status AddAddress(int netlink, int index, const Address& added) {
+  const uint32_t flags = added.seconds == DhcpLease::kForever ? IFA_F_PERMANENT : 0;
   Request request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
   ifaddrmsg body{};
-  body.ifa_family = AddressFamily(family.guest);
-  body.ifa_prefixlen = static_cast<uint8_t>(family.prefix_length);
-  body.ifa_flags = IFA_F_PERMANENT;
+  body.ifa_family = AddressFamily(added.address);
+  body.ifa_prefixlen = static_cast<uint8_t>(added.prefix_length);
+  body.ifa_flags = static_cast<uint8_t>(flags);
   body.ifa_scope = RT_SCOPE_UNIVERSE;
   body.ifa_index = static_cast<uint32_t>(index);
   request.Body(body);
-  request.Attribute(IFA_LOCAL, family.guest);
-  request.Attribute(IFA_ADDRESS, family.guest);
-  if (family.guest.is_v6()) request.Attribute(IFA_FLAGS, IFA_F_PERMANENT | IFA_F_NODAD);
+  request.Attribute(IFA_LOCAL, added.address);
+  request.Attribute(IFA_ADDRESS, added.address);
+  if (added.address.is_v6()) request.Attribute(IFA_FLAGS, flags | IFA_F_NODAD);
+  const ifa_cacheinfo lifetime{
+      .ifa_prefered = added.seconds, .ifa_valid = added.seconds, .cstamp = 0, .tstamp = 0};
+  request.Attribute(IFA_CACHEINFO, &lifetime, sizeof lifetime);
   return Exchange(
       netlink, std::move(request),
-      absl::StrCat("cannot add address ", family.guest.ToString(), "/", family.prefix_length));
+      absl::StrCat("cannot add address ", added.address.ToString(), "/", added.prefix_length));
 }
 
-absl::Status AddDefaultRoute(int netlink, int index, const FamilyConfig& family) {
+absl::Status RemoveAddress(int netlink, int index, const Address& removed) {
+  Request request(RTM_DELADDR, 0);
+  ifaddrmsg body{};
+  body.ifa_family = AddressFamily(removed.address);
+  body.ifa_prefixlen = static_cast<uint8_t>(removed.prefix_length);
+  body.ifa_index = static_cast<uint32_t>(index);
+  request.Body(body);
+  request.Attribute(IFA_LOCAL, removed.address);
+  return Exchange(netlink, std::move(request),
+                  absl::StrCat("cannot remove address ", removed.address.ToString()));
+}
+
+absl::Status AddDefaultRoute(int netlink, int index, const IpAddress& gateway) {
   Request request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
-  rtmsg body{};
-  body.rtm_family = AddressFamily(family.gateway);
-  body.rtm_table = RT_TABLE_MAIN;
-  body.rtm_protocol = RTPROT_STATIC;
+  rtmsg body = DefaultRoute(gateway.family);
   body.rtm_scope = RT_SCOPE_UNIVERSE;
-  body.rtm_type = RTN_UNICAST;
   body.rtm_flags = RTNH_F_ONLINK;  // the gateway needs no route of its own
   request.Body(body);
-  request.Attribute(RTA_GATEWAY, family.gateway);
+  request.Attribute(RTA_GATEWAY, gateway);
   request.Attribute(RTA_OIF, static_cast<uint32_t>(index));
   return Exchange(netlink, std::move(request),
-                  absl::StrCat("cannot add the default route by ", family.gateway.ToString()));
+                  absl::StrCat("cannot add the default route by ", gateway.ToString()));
 }
 
 // /proc/sys may be read-only (containers): the interface then works all the same,
-// only with some noise from the kernel, so this is a warning.
-void Set(const std::string& setting, std::string_view value) {
-  const std::string path = absl::StrCat("/proc/sys/net/", setting);
-  const Descriptor file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  if (!file.valid() ||
-      write(file.get(), value.data(), value.size()) != static_cast<ssize_t>(value.size())) {
-    std::fprintf(stderr, "penstock: warning: cannot set %s to %.*s: %s\n", path.c_str(),
-                 static_cast<int>(value.size()), value.data(), std::strerror(errno));
+// only later and with some noise from the kernel, so this is a warning, and one is enough.
+void SetAll(const std::string& folder,
+            std::initializer_list<std::pair<const char*, std::string_view>> settings) {
+  for (const auto& [name, value] : settings) {
+    const std::string path = absl::StrCat("/proc/sys/net/", folder, name);
+    const Descriptor file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    if (!file.valid() ||
+        write(file.get(), value.data(), value.size()) != static_cast<ssize_t>(value.size())) {
+      std::fprintf(stderr, "penstock: warning: cannot set %s to %.*s: %s\n", path.c_str(),
+                   static_cast<int>(value.size()), value.data(), std::strerror(errno));
+      return;
+    }
   }
 }
 
+// The kernel asks for an advertisement as soon as the interface is up, and again each
+// second, and has its address without a probe for duplicates: nobody else is on the link.
+// accept_ra 2: also where the command makes a router of the sandbox.
 void SetIpv6Behaviour(const InterfaceSettings& settings) {
   if (access("/proc/sys/net/ipv6", F_OK) != 0) return;  // a kernel without IPv6
   const std::string folder = absl::StrCat("ipv6/conf/", settings.name, "/");
   if (!settings.ipv6.enabled) {
-    Set(folder + "disable_ipv6", "1");
-    return;
+    SetAll(folder, {{"disable_ipv6", "1"}});
+  } else if (settings.ipv6_by_advertisements) {
+    SetAll(folder, {{"accept_dad", "0"},
+                    {"accept_ra", "2"},
+                    {"autoconf", "1"},
+                    {"use_tempaddr", "0"},
+                    {"router_solicitation_delay", "0"},
+                    {"router_solicitation_interval", "1"},
+                    {"router_solicitation_max_interval", "1"}});
+  } else {
+    SetAll(folder, {{"accept_ra", "0"}, {"accept_dad", "0"}});
   }
-  Set(folder + "accept_ra", "0");
-  Set(folder + "accept_dad", "0");
 }
 
-// The kernel installs the local route of a new IPv6 address from a work queue, and drops
-// what arrives for the address before that: an answer to the command's first packet
-// would be lost for a second. Watches from before the address is added.
-class LocalRouteWatch final {
- public:
-  LocalRouteWatch()
-      : netlink_(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE)) {
-    sockaddr_nl groups{};
-    groups.nl_family = AF_NETLINK;
-    groups.nl_groups = RTMGRP_IPV6_ROUTE;
-    watching_ = netlink_.valid() &&
-                bind(netlink_.get(), reinterpret_cast<sockaddr*>(&groups), sizeof groups) == 0;
+absl::Status SetFamily(int netlink, int index, const FamilyConfig& family) {
+  std::optional<RouteWatch> watch;
+  if (family.guest.is_v6()) watch.emplace(family.guest, 128);
+  const Address address{.address = family.guest, .prefix_length = family.prefix_length};
+  if (absl::Status added = AddAddress(netlink, index, address); !added.ok()) return added;
+  if (absl::Status added = AddDefaultRoute(netlink, index, family.gateway); !added.ok()) {
+    return added;
   }
-
-  // Without the route after two seconds things go on: it is seen at once or late, and
-  // all that late costs is a retry.
-  void Wait(const IpAddress& address) const {
-    const Time deadline = Clock::now() + std::chrono::seconds(2);
-    while (watching_ && !Arrived(address)) {
-      const auto left =
-          std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
-      pollfd watched{.fd = netlink_.get(), .events = POLLIN, .revents = 0};
-      if (left.count() <= 0 || poll(&watched, 1, static_cast<int>(left.count()) + 1) == 0) return;
-    }
-  }
-
- private:
-  // Reads what there is; true if the route was in it.
-  [[nodiscard]] bool Arrived(const IpAddress& address) const {
-    alignas(nlmsghdr) std::array<uint8_t, 8192> bytes;
-    for (ssize_t got; (got = recv(netlink_.get(), bytes.data(), bytes.size(), 0)) > 0;) {
-      auto left = static_cast<size_t>(got);
-      for (auto* message = reinterpret_cast<nlmsghdr*>(bytes.data()); NLMSG_OK(message, left);
-           message = NLMSG_NEXT(message, left)) {
-        if (message->nlmsg_type == RTM_NEWROUTE && IsLocalRoute(*message, address)) return true;
-      }
-    }
-    return false;
-  }
-
-  [[nodiscard]] static bool IsLocalRoute(nlmsghdr& message, const IpAddress& address) {
-    auto* route = static_cast<rtmsg*>(NLMSG_DATA(&message));
-    if (route->rtm_type != RTN_LOCAL || route->rtm_dst_len != 128) return false;
-    auto left = RTM_PAYLOAD(&message);
-    for (rtattr* attribute = RTM_RTA(route); RTA_OK(attribute, left);
-         attribute = RTA_NEXT(attribute, left)) {
-      if (attribute->rta_type == RTA_DST && RTA_PAYLOAD(attribute) == 16) {
-        return std::memcmp(RTA_DATA(attribute), address.bytes.data(), 16) == 0;
-      }
-    }
-    return false;
-  }
-
-  const Descriptor netlink_;
-  bool watching_ = false;
-};
+  if (watch) watch->Wait();
+  return absl::OkStatus();
+}
 
 }  // namespace
 
 absl::Status ConfigureNamespace(const InterfaceSettings& settings) {
   const Descriptor netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
   if (!netlink.valid()) return ErrnoStatus("cannot open a netlink socket", errno);
-  if (absl::Status up = BringUp(netlink.get(), "lo", std::nullopt); !up.ok()) return up;
+  if (absl::Status up = BringUp(netlink.get(), "lo"); !up.ok()) return up;
 
   const absl::StatusOr<int> index = IndexOf(settings.name);
   if (!index.ok()) return index.status();
   SetIpv6Behaviour(settings);
-  if (absl::Status up = BringUp(netlink.get(), settings.name, settings.mtu); !up.ok()) return up;
-  for (const FamilyConfig* family : {&settings.ipv4, &settings.ipv6}) {
-    if (!family->enabled) continue;
-    const LocalRouteWatch watch;
-    if (absl::Status added = AddAddress(netlink.get(), *index, *family); !added.ok()) {
-      return added;
-    }
-    if (absl::Status added = AddDefaultRoute(netlink.get(), *index, *family); !added.ok()) {
-      return added;
-    }
-    if (family->guest.is_v6()) watch.Wait(family->guest);
+  if (absl::Status set = SetQueueLength(netlink.get(), *index); !set.ok()) return set;
+  if (!settings.ipv4_by_dhcp) {
+    if (absl::Status set = SetMtu(netlink.get(), *index, settings.mtu); !set.ok()) return set;
+  }
+  if (settings.ipv6.enabled && settings.ipv6_by_advertisements) {
+    const absl::Status set = SetToken(netlink.get(), *index, settings.ipv6.guest);
+    if (!set.ok()) return set;
+  }
+  if (absl::Status up = BringUp(netlink.get(), settings.name); !up.ok()) return up;
+  if (settings.ipv4.enabled && !settings.ipv4_by_dhcp) {
+    if (absl::Status s = SetFamily(netlink.get(), *index, settings.ipv4); !s.ok()) return s;
+  }
+  if (settings.ipv6.enabled && !settings.ipv6_by_advertisements) {
+    if (absl::Status s = SetFamily(netlink.get(), *index, settings.ipv6); !s.ok()) return s;
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<LeasedInterface> LeasedInterface::Open(const std::string& name) {
+  LeasedInterface interface;
+  interface.netlink_.Reset(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  if (!interface.netlink_.valid()) return ErrnoStatus("cannot open a netlink socket", errno);
+  const absl::StatusOr<int> index = IndexOf(name);
+  if (!index.ok()) return index.status();
+  interface.index_ = *index;
+  return interface;
+}
+
+absl::Status LeasedInterface::AddBroadcastRoute() {
+  Request request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
+  rtmsg body = DefaultRoute(Family::kIpv4);
+  body.rtm_scope = RT_SCOPE_LINK;
+  request.Body(body);
+  request.Attribute(RTA_OIF, static_cast<uint32_t>(index_));
+  request.Attribute(RTA_PRIORITY, kLastOfAllRoutes);
+  return Exchange(netlink_.get(), std::move(request), "cannot add a route for DHCP");
+}
+
+absl::Status LeasedInterface::Set(const DhcpLease& lease) {
+  const Address address{
+      .address = lease.address, .prefix_length = lease.prefix_length, .seconds = lease.seconds};
+  if (absl::Status added = AddAddress(netlink_.get(), index_, address); !added.ok()) return added;
+  if (lease.mtu) {
+    if (absl::Status set = SetMtu(netlink_.get(), index_, *lease.mtu); !set.ok()) return set;
+  }
+  Request request(RTM_DELROUTE, 0);
+  rtmsg body = DefaultRoute(Family::kIpv4);
+  body.rtm_scope = RT_SCOPE_NOWHERE;  // any
+  request.Body(body);
+  request.Attribute(RTA_OIF, static_cast<uint32_t>(index_));
+  if (lease.router) {
+    const absl::Status added = AddDefaultRoute(netlink_.get(), index_, *lease.router);
+    if (!added.ok()) return added;
+    request.Attribute(RTA_PRIORITY, kLastOfAllRoutes);
+  }
+  // Without a router every default route goes, also one that an earlier lease had told.
+  while (Exchange(netlink_.get(), request, "no such route").ok()) {
+  }
+  return absl::OkStatus();
+}
+
+// Its routes go with it.
+absl::Status LeasedInterface::Drop(const DhcpLease& lease) {
+  return RemoveAddress(netlink_.get(), index_,
+                       {.address = lease.address, .prefix_length = lease.prefix_length});
 }
 
 }  // namespace penstock::tool

@@ -2,8 +2,7 @@
 // rtnetlink (RFC 3549, rtnetlink(7)) and /proc/sys/net, without ip(8).
 //
 // Each request asks for an acknowledgement and waits for it; the kernel answers
-// at once, so there is no timeout. Runs in the short-lived processes that enter a
-// namespace.
+// at once, so there is no timeout. Runs in the processes that enter a namespace.
 #ifndef PENSTOCK_TOOLS_PENSTOCK_NETLINK_H_
 #define PENSTOCK_TOOLS_PENSTOCK_NETLINK_H_
 
@@ -11,7 +10,10 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "stack/config.h"
+#include "tools/penstock/descriptor.h"
+#include "tools/penstock/dhcp_client.h"
 
 namespace penstock::tool {
 
@@ -22,12 +24,34 @@ struct InterfaceSettings {
   // enabled; a family that is not is switched off on the interface.
   FamilyConfig ipv4;
   FamilyConfig ipv6;
+  // Left to DHCP (the MTU, too), to the kernel's own autoconfiguration: nothing of that
+  // family is set here.
+  bool ipv4_by_dhcp = false;
+  bool ipv6_by_advertisements = false;
 };
 
 // Brings `lo` up, then the interface with its MTU, addresses and default routes,
 // usable at once: no duplicate-address detection, no waiting for router
-// advertisements.
+// advertisements. A family that is left to others begins to ask when the interface is up.
 [[nodiscard]] absl::Status ConfigureNamespace(const InterfaceSettings& settings);
+
+// IPv4 on an interface as DHCP told. Stays in the namespace that it was opened in.
+class LeasedInterface final {
+ public:
+  [[nodiscard]] static absl::StatusOr<LeasedInterface> Open(const std::string& name);
+
+  // What an interface without an address needs so that an answer to everybody is taken
+  // for one that comes the right way (rp_filter); Set removes it.
+  [[nodiscard]] absl::Status AddBroadcastRoute();
+  // Address with its lifetime, MTU, default route: or none, if none was told.
+  [[nodiscard]] absl::Status Set(const DhcpLease& lease);
+  // An error if the address has gone already, by its lifetime.
+  [[nodiscard]] absl::Status Drop(const DhcpLease& lease);
+
+ private:
+  Descriptor netlink_;
+  int index_ = 0;
+};
 
 }  // namespace penstock::tool
 

@@ -30,9 +30,12 @@ constexpr const char* kMainFooter = R"(Examples:
 `penstock run --help`, `penstock attach --help` and `penstock ports --help` say more.)";
 
 constexpr const char* kRunFooter =
-    R"(Inside, the command has tap0 with 10.0.2.15/24 and fd00::15/64, its default routes
-by 10.0.2.2 and fd00::2, and a resolv.conf that names 10.0.2.3 and fd00::3. It keeps
-its user, files and terminal. What it leaves running is killed when it ends.
+    R"(Inside, the command has tap0 with 10.0.2.15/24 and fd00::15/64, the MTU, default routes
+of the families that the host has routes of, and a resolv.conf that names 10.0.2.3 and
+fd00::3: by DHCP and IPv6 autoconfiguration, as any guest would. --static sets them
+without asking; so does --no-dhcp for IPv4, and for IPv6 --no-ra or a prefix that is not
+64 bits long. It keeps its user, files and terminal. What it leaves running is killed
+when it ends.
 
 Exit status: the command's own; 128 + N if signal N killed it; 127 if there is no
 such command, 126 if it cannot be run; 1 if the set-up failed; 2 for wrong options.
@@ -375,6 +378,9 @@ CLI::App& AddRun(CLI::App& app, RunOptions& run) {
   command.footer(kRunFooter);
   command.add_flag("--user-namespace", run.user_namespace,
                    "Make a user namespace although root needs none");
+  command.add_flag("--static", run.static_network,
+                   "Set addresses and routes at once, whatever the host has routes of;\n"
+                   "without it they are those that DHCP and router advertisements tell");
   return command;
 }
 
@@ -398,7 +404,8 @@ CLI::App& AddAttach(CLI::App& app, AttachOptions& attach) {
                   "Gets \"1\" and is closed when the network is there")
       ->type_name("N");
   command.add_flag("--no-configure", attach.no_configure,
-                   "Make the tap only: no addresses, routes, MTU; it stays down");
+                   "Make the tap only, and leave addresses, routes and MTU to clients\n"
+                   "inside; it stays down");
   return command;
 }
 

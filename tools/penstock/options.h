@@ -31,6 +31,8 @@ struct CommonOptions {
 struct RunOptions {
   CommonOptions common;
   bool user_namespace = false;
+  // Addresses are set without asking the stack.
+  bool static_network = false;
   std::vector<std::string> command;
 };
 

@@ -100,6 +100,17 @@ std::vector<IpAddress> Nameservers(const Config& config) {
   return nameservers;
 }
 
+InterfaceSettings Interface(const RunOptions& options) {
+  const Config& config = options.common.config;
+  InterfaceSettings interface = InterfaceFor(options.common, kTapName);
+  interface.ipv4_by_dhcp = !options.static_network && config.ipv4.enabled && config.dhcp;
+  // Of another prefix no address can be made (RFC 4862 5.5.3).
+  interface.ipv6_by_advertisements = !options.static_network && config.ipv6.enabled &&
+                                     config.router_advertisements &&
+                                     config.ipv6.prefix_length == 64;
+  return interface;
+}
+
 }  // namespace
 
 absl::StatusOr<int> Run(RunOptions options, const SignalMask& mask) {
@@ -111,7 +122,7 @@ absl::StatusOr<int> Run(RunOptions options, const SignalMask& mask) {
       Sandbox::Create({.command = std::move(options.command),
                        .user_namespace = options.user_namespace || geteuid() != 0,
                        .tap = TapFor(common, kTapName),
-                       .interface = InterfaceFor(common, kTapName),
+                       .interface = Interface(options),
                        .nameservers = Nameservers(common.config),
                        .search = common.config.search_domains},
                       mask);

@@ -2,7 +2,8 @@
 //
 //   penstock          stays in the host's namespaces, drives the stack
 //     └ keeper        forked child: makes the namespaces and the tap, passes the
-//       │             tap up, waits for "go", starts the command, passes signals on
+//       │             tap up, waits for "go", has the network configured by the
+//       │             stack, starts the command, passes signals on, renews the lease
 //       └ COMMAND …   and whatever it starts
 //
 // No process outlives the sandbox. The keeper is a subreaper: when the command has
@@ -37,8 +38,9 @@ struct SandboxSettings {
   bool user_namespace = false;
   TapOptions tap;
   InterfaceSettings interface;
-  std::vector<IpAddress> nameservers;
-  std::vector<std::string> search;  // domains
+  // Of resolv.conf, as far as DHCP does not tell.
+  std::vector<IpAddress> nameservers;  // of the families that are on
+  std::vector<std::string> search;     // domains
 };
 
 class Sandbox final {
@@ -53,7 +55,8 @@ class Sandbox final {
 
   // The tap's descriptor; the caller owns it.
   [[nodiscard]] int ReleaseTap() { return tap_.Release(); }
-  // Starts the command.
+  // Starts the command, once the network is configured: the stack must run for that. A
+  // failure is a sentence on stderr and exit status 1.
   [[nodiscard]] absl::Status Go();
   // Passes a signal on to the command.
   void Kill(int signal);
