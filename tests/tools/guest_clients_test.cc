@@ -1,5 +1,6 @@
 // Guests that configure themselves, with the clients that real systems have: busybox's
-// udhcpc, ISC's dhclient for both families, the kernel's own autoconfiguration, and rdisc6
+// udhcpc, ISC's dhclient for both families, systemd-networkd, the kernel's own
+// autoconfiguration, and rdisc6
 // to look at what is advertised. Behind `penstock attach --no-configure`.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -136,6 +137,42 @@ TEST(GuestClients, KernelsAutoconfiguration) {
                 AllOf(ContainsRegex("default via fe80::5055:aff:fe00:202 dev tap0 proto ra"),
                       ContainsRegex("inet6 fd00::[0-9a-f:]*/64 scope global"),
                       HasSubstr("\n1400\n"), HasSubstr("answered")));
+  });
+}
+
+// As a systemd guest runs it, but for its user, who is whoever runs the test, and for udev,
+// which it does not wait for where /sys cannot be written to.
+TEST(GuestClients, SystemdNetworkd) {
+  InOwnNamespaces([] {
+    Unconfigured guest;
+    std::ofstream(guest.In("tap0.network"))
+        << "[Match]\nName=tap0\n[Network]\nDHCP=yes\nIPv6AcceptRA=yes\n[DHCPv4]\nUseMTU=yes\n";
+    std::ofstream(guest.In("script"))
+        << "mount -t sysfs -o ro sysfs /sys && mount -t tmpfs tmpfs /run || exit 1\n"
+           "mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases\n"
+           "mkdir -p /run/systemd/netif/lldp\n"
+           "echo systemd-network:x:0:0::/:/bin/false > /run/passwd\n"
+           "echo systemd-network:x:0: > /run/group\n"
+           "mount --bind /run/passwd /etc/passwd && mount --bind /run/group /etc/group || exit 1\n"
+           "cp " +
+               guest.In("tap0.network") +
+               " /run/systemd/network\n"
+               "/lib/systemd/systemd-networkd & daemon=$!\n"
+               "for i in $(seq 100); do\n"
+               "  cat /run/systemd/netif/links/* | grep -q 'DNS=10.0.2.3 fd00::3' && break\n"
+               "  sleep 0.1\n"
+               "done\n"
+               "cat /run/systemd/netif/links/* /run/systemd/netif/leases/*\n"
+               "ip -o address; ip route; ip -6 route; kill $daemon; wait\n";
+    const Outcome outcome = guest.Shell("unshare --mount sh " + guest.In("script"));
+    EXPECT_THAT(
+        outcome.output,
+        AllOf(HasSubstr("DNS=10.0.2.3 fd00::3\n"), HasSubstr("ADDRESS=10.0.2.15\n"),
+              HasSubstr("MTU=1400\n"), HasSubstr("DOMAIN_SEARCH_LIST=corp.example lab.example"),
+              ContainsRegex("default via 10.0.2.2 dev tap0 proto dhcp"),
+              ContainsRegex("default via fe80::5055:aff:fe00:202 dev tap0 proto ra"),
+              ContainsRegex("inet6 fd00::[0-9a-f:]*/64 .*scope global")))
+        << outcome.errors;
   });
 }
 
