@@ -21,7 +21,8 @@ Strays::Strays(const Config& config, const MacAddress& guest_mac, uint64_t seed,
       macs_{.source = guest_mac, .destination = config.gateway_mac},
       fragments_(fragments),
       dice_(seed ^ 0x737472617973),
-      fragment_dice_(seed ^ 0x667261676d656e74) {}
+      fragment_dice_(seed ^ 0x667261676d656e74),
+      question_dice_(seed ^ 0x7175657374696f6e) {}
 
 void Strays::Observe(std::span<const uint8_t> frame) {
   std::optional<GuestSegment> segment = DecodeFrame(frame, {});
@@ -139,6 +140,14 @@ void Strays::QueueFragments() {
   }
 }
 
+std::vector<uint8_t> Strays::RouterSolicitation() {
+  const IpSpec ip{.source = Address(question_dice_.PerMille(500) ? "::" : "fe80::5"),
+                  .destination = Address("ff02::2"),
+                  .hop_limit = 255};
+  return EthernetFrame(IpPacket(ip, Icmpv6Message({.type = 133})),
+                       {.destination = {0x33, 0x33, 0, 0, 0, 2}, .source = macs_.source});
+}
+
 std::vector<uint8_t> Strays::Next() {
   if (fragment_dice_.PerMille(fragments_)) {
     if (queued_.empty() && fragment_dice_.PerMille(300)) QueueFragments();
@@ -147,6 +156,7 @@ std::vector<uint8_t> Strays::Next() {
     queued_.pop_front();
     return fragment;
   }
+  if (config_.ipv6.enabled && question_dice_.PerMille(30)) return RouterSolicitation();
   const uint64_t kind = dice_.Below(10);
   if (kind == 0) return Garbage();
   if (kind <= 3 || live_.empty()) return EncodeFrame(macs_, OfNoFlow()).bytes;

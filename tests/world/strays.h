@@ -1,7 +1,7 @@
 // The segment player: what no sane TCP would send. Segments far outside the window of
 // live flows, which must not disturb them; segments of no flow; handshakes that nobody
 // completes; IP fragments that overlap, contradict each other or belong to nothing; bytes
-// that are no frame at all. One thread.
+// that are no frame at all. And router solicitations. One thread.
 #ifndef PENSTOCK_TESTS_WORLD_STRAYS_H_
 #define PENSTOCK_TESTS_WORLD_STRAYS_H_
 
@@ -33,6 +33,7 @@ class Strays final {
   [[nodiscard]] GuestSegment OfNoFlow();
   [[nodiscard]] std::vector<uint8_t> Garbage();
   [[nodiscard]] std::vector<uint8_t> Fragment();
+  [[nodiscard]] std::vector<uint8_t> RouterSolicitation();
   // Of an echo request to the gateway, or of a stray segment: all but now and then one.
   void QueueFragments();
 
@@ -41,6 +42,7 @@ class Strays final {
   const int64_t fragments_;
   Dice dice_;
   Dice fragment_dice_;              // its own: without fragments the others are the same
+  Dice question_dice_;              // so for solicitations
   std::vector<GuestSegment> live_;  // the last one of each flow
   std::deque<std::vector<uint8_t>> queued_;
 };
