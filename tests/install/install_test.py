@@ -28,7 +28,7 @@ ENTRY_HEADERS = {
     "publisher/port_selector.h", "publisher/port_spec.h", "publisher/published_port.h",
     "relay/endpoint.h", "relay/socket_factory.h", "relay/time.h",
     "stack/asio_driver.h", "stack/config.h", "stack/counters.h", "stack/stack.h",
-    "stack/link/frame_ring.h", "stack/link/impair.h", "stack/link/link.h",
+    "stack/link/capture.h", "stack/link/frame_ring.h", "stack/link/impair.h", "stack/link/link.h",
     "stack/link/pcapng.h", "stack/link/tap.h", "stack/link/virtio_header.h",
 }
 ASIO_HEADER = "stack/asio_driver.h"  # the only one that may show Asio
