@@ -87,8 +87,7 @@ TEST_P(GuestTools, TwoPingsAtOnceGetTheirOwnReplies) {
                "ping -c 5 -i 0.2 -p aa " + Outside() + " & a=$!; ping -c 5 -i 0.2 -p bb " +
                    Outside() + " & wait $! && wait $a"});
   const std::string all = "5 received, 0% packet loss";
-  EXPECT_NE(output.find(all, output.find(all) + 1), std::string::npos)
-      << output;
+  EXPECT_NE(output.find(all, output.find(all) + 1), std::string::npos) << output;
   EXPECT_EQ(output.find("DUP"), std::string::npos) << output;
 }
 
@@ -127,7 +126,10 @@ TEST_P(GuestTools, TracerouteShowsTheWay) {
   const std::string network = v4() ? "198.19.5.0/24" : "fd02:5::/32";
   const std::string beyond = v4() ? "198.19.5.1" : "fd02:5::1";
   RunOrThrow({"ip", "route", "add", network, "via", Outside()});
-  world_.outside().SetSysctl("ipv4/icmp_ratelimit", "0");  // or one "unreachable" a second
+  // Or one "unreachable" a second, and none after a redirect.
+  world_.outside().SetSysctl("ipv4/icmp_ratelimit", "0");
+  world_.outside().SetSysctl("ipv4/conf/all/send_redirects", "0");
+  world_.outside().SetSysctl("ipv4/conf/to-host/send_redirects", "0");
   world_.outside().Ip("route add " + network + " via " + (v4() ? "198.18.0.2" : "fd01::2"));
   const std::string gateway = v4() ? "10\\.0\\.2\\.2" : "fd00::2";
   const std::string router = v4() ? "198\\.18\\.0\\.1" : "fd01::1";
