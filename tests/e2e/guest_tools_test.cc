@@ -126,10 +126,6 @@ TEST_P(GuestTools, TracerouteShowsTheWay) {
   const std::string network = v4() ? "198.19.5.0/24" : "fd02:5::/32";
   const std::string beyond = v4() ? "198.19.5.1" : "fd02:5::1";
   RunOrThrow({"ip", "route", "add", network, "via", Outside()});
-  // Or one "unreachable" a second, and none after a redirect.
-  world_.outside().SetSysctl("ipv4/icmp_ratelimit", "0");
-  world_.outside().SetSysctl("ipv4/conf/all/send_redirects", "0");
-  world_.outside().SetSysctl("ipv4/conf/to-host/send_redirects", "0");
   world_.outside().Ip("route add " + network + " via " + (v4() ? "198.18.0.2" : "fd01::2"));
   const std::string gateway = v4() ? "10\\.0\\.2\\.2" : "fd00::2";
   const std::string router = v4() ? "198\\.18\\.0\\.1" : "fd01::1";
@@ -143,9 +139,10 @@ TEST_P(GuestTools, TracerouteShowsTheWay) {
     const std::string way = trace({kind, "-m", "2"}, beyond);
     EXPECT_THAT(way, ContainsRegex(" 1  " + gateway + "  [0-9.]+ ms\n"));
     EXPECT_THAT(way, ContainsRegex(" 2  " + router + "  [0-9.]+ ms\n"));
+    // A kernel says so once a second at most: perhaps not at the first probe.
     const std::string refused =
         trace({kind}, World::RouterSaysUnreachable(family()).address.ToString());
-    EXPECT_THAT(refused, ContainsRegex(" 2  " + router + "  [0-9.]+ ms ![HN]\n"));
+    EXPECT_THAT(refused, ContainsRegex(" [23]  " + router + "  [0-9.]+ ms ![HN]\n"));
   }
   const std::string tcp = trace({"-T", "-p", "9"}, Outside());
   EXPECT_THAT(tcp, ContainsRegex(" 1  " + gateway + "  [0-9.]+ ms\n"));
