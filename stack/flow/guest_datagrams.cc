@@ -93,7 +93,7 @@ Mapping* GuestDatagrams::MappingFor(const Endpoint& guest) {
     if (kind_ == DatagramKind::kUdp) counters_.udp_mappings_evicted.Add(1);
     Close(*mappings_.oldest());
   }
-  mapping = &mappings_.Add(guest);
+  mapping = &mappings_.Add(guest, now_);
   auto pipe = std::make_shared<DatagramPipe>();
   pipe->request = DatagramRequest{.kind = kind_, .family = guest.address.family};
   pipe->may_join = kind_ == DatagramKind::kUdp;

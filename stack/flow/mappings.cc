@@ -32,11 +32,12 @@ Mapping* Mappings::Find(const Endpoint& guest) {
   return found == by_guest_.end() ? nullptr : found->second.get();
 }
 
-Mapping& Mappings::Add(const Endpoint& guest) {
+Mapping& Mappings::Add(const Endpoint& guest, Time now) {
   const auto [place, is_new] = by_guest_.emplace(guest, std::make_unique<Mapping>());
   PENSTOCK_CHECK(is_new);
   Mapping& mapping = *place->second;
   mapping.guest = guest;
+  mapping.ordered = now;
   order_.AddNewest(mapping);
   return mapping;
 }
@@ -50,6 +51,8 @@ TcpTuple Mappings::KeyOf(const Mapping& mapping, const Endpoint& host) const {
 }
 
 Conversation* Mappings::FindConversation(const Mapping& mapping, const Endpoint& host) const {
+  Conversation* newest = mapping.conversations.newest();
+  if (newest != nullptr && newest->host == host) return newest;  // most are alone
   const auto found = conversations_.find(KeyOf(mapping, host));
   return found == conversations_.end() ? nullptr : found->second.get();
 }
@@ -60,18 +63,25 @@ Duration Mappings::TimeoutOf(const Endpoint& host, bool answered) const {
 }
 
 void Mappings::Use(Mapping& mapping, Time now, Duration timeout) {
-  order_.MakeNewest(mapping);
-  const Time deadline = After(now, timeout);
-  if (mapping.deadline != kNever && mapping.deadline >= deadline) return;
-  mapping.deadline = deadline;
-  deadlines_.Schedule(mapping);
+  if (now - mapping.ordered >= kGrain) {
+    mapping.ordered = now;
+    order_.MakeNewest(mapping);
+  }
+  mapping.used_until = std::max(mapping.used_until, After(now, timeout));
+  if (mapping.deadline != kNever && mapping.deadline >= mapping.used_until) return;
+  mapping.deadline = After(mapping.used_until, kGrain);
+  // A later one needs no telling.
+  if (mapping.deadline_slot == kNoDeadlineSlot) deadlines_.Schedule(mapping);
 }
 
 void Mappings::Use(Conversation& conversation, Time now) {
   const Duration timeout = TimeoutOf(conversation.host, conversation.answered);
   conversation.deadline = After(now, timeout);
-  all_conversations_.MakeNewest(conversation);
-  conversation.mapping->conversations.MakeNewest(conversation);
+  if (now - conversation.ordered >= kGrain) {
+    conversation.ordered = now;
+    all_conversations_.MakeNewest(conversation);
+    conversation.mapping->conversations.MakeNewest(conversation);
+  }
   Use(*conversation.mapping, now, timeout);
 }
 
@@ -90,6 +100,7 @@ void Mappings::Sends(Mapping& mapping, const Endpoint& host, Time now) {
     conversation = place.get();
     conversation->mapping = &mapping;
     conversation->host = host;
+    conversation->ordered = now;
     all_conversations_.AddNewest(*conversation);
     mapping.conversations.AddNewest(*conversation);
   }
@@ -98,6 +109,7 @@ void Mappings::Sends(Mapping& mapping, const Endpoint& host, Time now) {
 
 bool Mappings::Hears(Mapping& mapping, const Endpoint& host, Time now) {
   if (limits_.filtering == UdpFiltering::kNone) {
+    if (mapping.used_until <= now) return false;
     mapping.answered = true;
     Use(mapping, now, TimeoutOf(host, true));
     return true;

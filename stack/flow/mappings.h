@@ -8,7 +8,9 @@
 //                                    └─ conversation ── 198.51.100.7:3478
 //
 // A mapping lives as long as the last of its conversations, which live from datagram to
-// datagram, either way. Beyond the limits the one used least recently gives way.
+// datagram, either way; its socket may stay open for a second more. Beyond the limits the one
+// used least recently gives way, to within a second. For with many mappings little of one is
+// in a cache: its neighbours in lists and heaps are touched once a second at most.
 //
 // Every operation is O(1), but for the order of deadlines (deadlines.h), which traffic
 // hardly touches. Poll thread.
@@ -36,6 +38,7 @@ struct Conversation {
   Endpoint host;
   bool answered = false;
   Time deadline{};
+  Time ordered{};  // when it was made the newest
   RecencyLinks<Conversation> in_all, in_mapping;
 };
 
@@ -43,8 +46,10 @@ struct Mapping final : DatagramEnd {
   Endpoint guest;          // of echo: the identifier is the port
   bool answered = false;   // something came from the host's side
   bool no_socket = false;  // the relay said that the system gave none
-  Time deadline = kNever;  // as of Deadlines
+  Time used_until{};       // its time is up then
+  Time deadline = kNever;  // as of Deadlines: within a second behind that
   uint32_t deadline_slot = kNoDeadlineSlot;
+  Time ordered{};  // when it was made the newest
   RecencyLinks<Mapping> in_order;
   Recency<Conversation, &Conversation::in_mapping> conversations;
 };
@@ -70,7 +75,7 @@ class Mappings final {
   // nullptr: there is none.
   [[nodiscard]] Mapping* Find(const Endpoint& guest);
   // One that is not there; the limit was seen to.
-  Mapping& Add(const Endpoint& guest);
+  Mapping& Add(const Endpoint& guest, Time now);
   [[nodiscard]] bool full() const { return by_guest_.size() >= limits_.count_max; }
   // Who gives way if it is full.
   [[nodiscard]] Mapping* oldest() const { return order_.oldest(); }
@@ -104,6 +109,9 @@ class Mappings final {
   [[nodiscard]] TcpTuple KeyOf(const Mapping& mapping, const Endpoint& host) const;
   [[nodiscard]] Conversation* FindConversation(const Mapping& mapping, const Endpoint& host) const;
   [[nodiscard]] Duration TimeoutOf(const Endpoint& host, bool answered) const;
+  // How exact the orders and the ends of sockets are.
+  static constexpr Duration kGrain = std::chrono::seconds(1);
+
   // Used at `now`: lives until then plus `timeout` at least.
   void Use(Mapping& mapping, Time now, Duration timeout);
   void Use(Conversation& conversation, Time now);

@@ -32,6 +32,7 @@ class Recency final {
     AddNewest(item);
   }
   [[nodiscard]] Item* oldest() const { return oldest_; }
+  [[nodiscard]] Item* newest() const { return newest_; }
 
  private:
   Item* oldest_ = nullptr;

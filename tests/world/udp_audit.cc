@@ -123,26 +123,25 @@ void FlowAudit::AuditMappings(const GuestDatagrams& guest) {
        each = each->in_all.newer) {
     ++in_all;
     const Time its = each->deadline - mappings.TimeoutOf(each->host, each->answered);
-    Require(its >= used, name + "a conversation stands behind one that was used later");
-    used = its;
+    Require(each->ordered >= used, name + "a conversation stands behind one that was used later");
+    Require(its - each->ordered < Mappings::kGrain, name + "a conversation was not moved");
+    used = each->ordered;
   }
   Require(in_all == conversations, name + "conversations are on no list");
 }
 
 void FlowAudit::AuditConversations(const Mappings& mappings, const Mapping& mapping, size_t& count,
                                    Time& last) {
-  Time used = Time::min();
   for (const Conversation* each = mapping.conversations.oldest(); each != nullptr;
        each = each->in_mapping.newer) {
     ++count;
     Require(each->mapping == &mapping && mappings.FindConversation(mapping, each->host) == each,
             "a conversation is not its mapping's");
     Require(each->deadline <= mapping.deadline, "a conversation outlives its mapping");
-    used = each->deadline - mappings.TimeoutOf(each->host, each->answered);
+    Require(each->ordered - mapping.ordered < Mappings::kGrain, "a mapping was not moved");
   }
-  if (used == Time::min()) return;  // it has none: another one's was new at the limit
-  Require(used >= last, "a mapping stands behind one that was used later");
-  last = used;
+  Require(mapping.ordered >= last, "a mapping stands behind one that was used later");
+  last = mapping.ordered;
 }
 
 // ---------------------------------------------------------------- asleep
