@@ -204,6 +204,33 @@ TEST_P(GuestUdp, OneMappingForEveryDestination) {
   EXPECT_EQ(sandbox_.ReadStats()["udp_filtered"], 1u);
 }
 
+// A "full cone", by option: everybody gets through to a port that has sent anything.
+class FullCone : public ::testing::TestWithParam<SandboxCase> {
+ protected:
+  World world_;
+  Sandbox sandbox_{{.via = GetParam().via, .penstock_options = {"--udp-filtering", "none"}}};
+};
+
+INSTANTIATE_TEST_SUITE_P(E2e, FullCone, ::testing::ValuesIn(PenstockCases()), CaseName);
+
+TEST_P(FullCone, StrangersGetThrough) {
+  const Family family = GetParam().family;
+  const auto socket_at = [&](const Namespace& place) {
+    const InNamespace there(place.descriptor());
+    return UdpSocket(family);
+  };
+  UdpSocket known = socket_at(world_.outside()), stranger = socket_at(world_.outside());
+  known.Bind(World::Outside(family, 0));
+  stranger.Bind(World::Outside(family, 0));
+  UdpSocket guest = socket_at(sandbox_.guest());
+  guest.SendTo(World::Outside(family, known.own().port), "hello");
+  const Endpoint mapped = known.Receive().from;
+  stranger.SendTo(mapped, "you do not know me");
+  const UdpSocket::Datagram heard = guest.Receive();
+  EXPECT_EQ(heard.text, "you do not know me");
+  EXPECT_EQ(heard.from, World::Outside(family, stranger.own().port));
+}
+
 // Two sockets of the guest's that know each other only by what a third one saw (RFC 5128
 // 3.3): each opens its own hole with its first datagram.
 TEST_P(GuestUdp, HolePunching) {

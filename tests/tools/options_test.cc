@@ -62,6 +62,9 @@ INSTANTIATE_TEST_SUITE_P(
                   {"run", "--dhcp-pool", "10.0.3.1-10.0.3.9", "--", "true"},
                   "outside the link's prefix"},
         WrongCase{"LeaseTime", {"run", "--lease-time", "1", "--", "true"}, "two seconds"},
+        WrongCase{"UdpFiltering",
+                  {"run", "--udp-filtering", "some", "--", "true"},
+                  "--udp-filtering is \"some\": it must be address-and-port, address or none"},
         WrongCase{"Impair", {"run", "--impair", "drop=101%", "--", "true"}, "--impair"},
         WrongCase{
             "GuestWithoutLength", {"run", "--guest-ip4", "10.1.1.1", "--", "true"}, "--guest-ip4"},

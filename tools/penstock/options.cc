@@ -85,6 +85,7 @@ struct CommonTexts {
   std::vector<std::string> guest_prefixes;
   std::vector<std::string> publish;
   std::string client_identity;
+  std::string udp_filtering = "address-and-port";
   bool no_offload = false;
   bool no_dhcp = false;
   bool no_router_advertisements = false;
@@ -188,16 +189,11 @@ void AddCommon(CLI::App& app, CommonOptions& common, CommonTexts& texts) {
                  "auto: 0 on up to two cores, else a quarter of them, at most 4")
       ->type_name("N|auto")
       ->capture_default_str();
-  const std::map<std::string, UdpFiltering> filterings{
-      {"address-and-port", UdpFiltering::kAddressAndPort},
-      {"address", UdpFiltering::kAddress},
-      {"none", UdpFiltering::kNone}};
-  app.add_option("--udp-filtering", config.udp_filtering,
+  app.add_option("--udp-filtering", texts.udp_filtering,
                  "Who may send to a UDP port of the sandbox's: whom it has sent to\n"
                  "(address-and-port, the default), any port of an address that it has\n"
                  "sent to (address), everybody (none: a \"full cone\")")
-      ->transform(CLI::CheckedTransformer(filterings))
-      ->option_text("address-and-port|address|none");
+      ->type_name("WHOM");
   app.add_flag("--no-offload", texts.no_offload, "A tap without checksum and segmentation offload");
   app.add_option("--impair", texts.impair,
                  "Make the link bad: delay=10ms,jitter=1ms,drop=1%,reorder=1%,\n"
@@ -313,6 +309,18 @@ absl::Status SetPublish(const CLI::App& app, const CommonTexts& texts, CommonOpt
   return CheckFolderOf("--control", common.control);
 }
 
+absl::Status SetUdpFiltering(const std::string& text, Config& config) {
+  for (const auto& [name, filtering] :
+       {std::pair{"address-and-port", UdpFiltering::kAddressAndPort},
+        {"address", UdpFiltering::kAddress},
+        {"none", UdpFiltering::kNone}}) {
+    if (text != name) continue;
+    config.udp_filtering = filtering;
+    return absl::OkStatus();
+  }
+  return Wrong("--udp-filtering is \"", text, "\": it must be address-and-port, address or none");
+}
+
 absl::Status SetConfiguration(const CLI::App& app, const CommonTexts& texts, Config& config) {
   config.dhcp = !texts.no_dhcp;
   config.router_advertisements = !texts.no_router_advertisements;
@@ -339,6 +347,7 @@ absl::Status SetCommon(const CLI::App& app, const CommonTexts& texts, CommonOpti
   if (absl::Status s = SetFamily("6", texts.ipv6, config.ipv6); !s.ok()) return s;
   if (absl::Status s = SetGuestPrefixes(texts.guest_prefixes, config); !s.ok()) return s;
   if (absl::Status s = SetConfiguration(app, texts, config); !s.ok()) return s;
+  if (absl::Status s = SetUdpFiltering(texts.udp_filtering, config); !s.ok()) return s;
   common.offload = !texts.no_offload;
   // A limit below the half-open ones lowers those with it.
   config.half_open_count_max = std::min(config.half_open_count_max, config.flow_count_max);
