@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "publisher/port_spec.h"
+#include "publisher/text_fault.h"
 
 namespace penstock {
 
@@ -22,14 +23,6 @@ struct PortFault {
 
 // The first one.
 [[nodiscard]] std::optional<PortFault> FindFault(const PortSpec& spec);
-
-// The parts put together: absl::StrCat for std::string_view, which Debian's lacks.
-template <typename... Parts>
-[[nodiscard]] std::string Sentence(const Parts&... parts) {
-  std::string text;
-  (text.append(std::string_view(parts)), ...);
-  return text;
-}
 
 }  // namespace penstock
 

@@ -367,14 +367,6 @@ absl::StatusOr<PortText> ReadPortText(std::string_view text, GuestPorts guest) {
   return Reader(text, guest).Read();
 }
 
-absl::Status WrongText(std::string_view text, size_t column, std::string_view sentence) {
-  std::string shown(text);
-  std::replace_if(
-      shown.begin(), shown.end(), [](char c) { return c != ' ' && !IsPrintable(c); }, '?');
-  return absl::InvalidArgumentError(
-      Sentence(sentence, "\n  ", shown, "\n  ", std::string(column, ' '), "^"));
-}
-
 absl::Status WrongText(std::string_view text, const PortText& read, const PortFault& fault) {
   return WrongText(text, ColumnOf(read, fault) + fault.offset, fault.sentence);
 }

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "publisher/port_fault.h"
 #include "publisher/port_spec.h"
+#include "publisher/text_fault.h"
 
 namespace penstock {
 
@@ -38,10 +39,7 @@ enum class GuestPorts { kRequired, kOptional };
 
 [[nodiscard]] absl::StatusOr<PortText> ReadPortText(std::string_view text, GuestPorts guest);
 
-// The sentence, the text, and a caret under `column`.
-[[nodiscard]] absl::Status WrongText(std::string_view text, size_t column,
-                                     std::string_view sentence);
-// The same for a fault of what was read from `text`.
+// WrongText (text_fault.h) for a fault of what was read from `text`.
 [[nodiscard]] absl::Status WrongText(std::string_view text, const PortText& read,
                                      const PortFault& fault);
 
