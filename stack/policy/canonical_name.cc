@@ -1,0 +1,45 @@
+#include "stack/policy/canonical_name.h"
+
+#include <algorithm>
+
+namespace penstock {
+namespace {
+
+bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+bool IsLower(char c) { return c >= 'a' && c <= 'z'; }
+char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+}  // namespace
+
+std::optional<std::string> CanonicalName(std::string_view name) {
+  if (name.ends_with('.')) name.remove_suffix(1);
+  if (name.empty() || name.size() > kNameBytesMax) return std::nullopt;
+  std::string canonical(name.size(), '\0');
+  size_t label_bytes = 0;
+  for (size_t i = 0; i < name.size(); ++i) {
+    const char c = canonical[i] = Lower(name[i]);
+    if (c == '.') {
+      if (label_bytes == 0) return std::nullopt;
+      label_bytes = 0;
+    } else if (!IsDigit(c) && !IsLower(c) && c != '-' && c != '_') {
+      return std::nullopt;
+    } else if (++label_bytes > kLabelBytesMax) {
+      return std::nullopt;
+    }
+  }
+  if (label_bytes == 0) return std::nullopt;
+  return canonical;
+}
+
+bool LooksLikeIpv4(std::string_view name) {
+  if (name.ends_with('.')) name.remove_suffix(1);
+  std::string_view last = name.substr(name.rfind('.') + 1);  // npos + 1: all of it
+  const bool hexadecimal = last.starts_with("0x") || last.starts_with("0X");
+  if (hexadecimal) last.remove_prefix(2);
+  if (last.empty()) return hexadecimal;
+  return std::all_of(last.begin(), last.end(), [hexadecimal](char c) {
+    return IsDigit(c) || (hexadecimal && Lower(c) >= 'a' && Lower(c) <= 'f');
+  });
+}
+
+}  // namespace penstock
