@@ -20,6 +20,7 @@
 #include "relay/socket_factory.h"
 #include "relay/time.h"
 #include "stack/link/link.h"
+#include "stack/policy/policy.h"
 
 namespace penstock {
 
@@ -54,6 +55,12 @@ inline constexpr size_t kGuestPrefixesMax = 64;  // looked through for such a fr
 // From whom a UDP port of the guest's takes datagrams (RFC 4787 5): whom it has sent to, any
 // port of an address that it has sent to, everybody ("full cone").
 enum class UdpFiltering : uint8_t { kAddressAndPort, kAddress, kNone };
+
+// What the guest hears of what a policy denies: a refusal (RST for TCP, else ICMP's
+// "administratively prohibited"), nothing, or for requests by HTTP a page that says so and
+// a refusal for the rest. Of a connection that was open when the name in its first bytes
+// was denied, always a reset or the page.
+enum class DenialAnswer : uint8_t { kReject, kSilence, kPage };
 
 struct Config {
   FamilyConfig ipv4{.gateway = IpAddress::V4(10, 0, 2, 2),
@@ -96,8 +103,18 @@ struct Config {
   // descriptor. Off: both families are taken to have routes.
   bool follow_host_routes = true;
 
-  // Asked for each client of a published port; unset: everybody may.
+  // What the guest may reach and who may reach it (stack/policy/README.md): of whoever runs
+  // the platform, and of whoever runs the sandbox. Both must allow. Unset: all but the host's
+  // loopback (host_loopback) and cloud metadata, which are shut unless named. Can be replaced
+  // at run time (Stack::SetPolicy).
+  std::shared_ptr<const Policy> platform_policy, tenant_policy;
+  DenialAnswer denial_answer = DenialAnswer::kReject;
+  // Asked for each client of a published port, before the policy; unset: everybody may.
   IngressHook ingress_hook;
+
+  // Events that wait to be taken (Stack::TakeEvent), some 600 bytes each; beyond it the
+  // newest are lost. 0: there are none.
+  uint32_t event_count_max = 0;
 
   // 0: no threads; only for stacks that an AsioDriver drives, which runs the
   // relay tasks on its io_context. 1–64: that many relay threads of our own.

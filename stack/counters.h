@@ -85,6 +85,7 @@ namespace penstock {
   X(kHalfOpenDestinationLimit, "half_open_destination_limit") \
   X(kFlowLimit, "flow_limit")                                 \
   X(kForbiddenDestination, "forbidden_destination")           \
+  X(kPolicyDenied, "policy_denied")                           \
   X(kTimeWait, "time_wait")                                   \
   X(kBeyondWindow, "beyond_window")                           \
   X(kShutdown, "shutdown")
@@ -171,6 +172,14 @@ inline constexpr size_t kDropCauseCount = 0
   X(echo_requests_to_host, "echo requests handed to the relay")                                \
   X(echo_replies_to_guest, "echo replies handed to the link")                                  \
   X(echo_forbidden, "echo requests refused because the system forbids ping sockets")           \
+  X(denied_to_host,                                                                            \
+    "connections, conversations and questions of the guest's that a policy denied")            \
+  X(denied_to_guest, "clients of published ports that a policy denied")                        \
+  X(flows_cut, "live flows that ended because a policy that denies them was set")              \
+  X(flows_denied, "connections that ended because of the name that their first bytes showed")  \
+  X(first_bytes_looked_at, "connections whose first bytes were looked at for a name")          \
+  X(pages_to_guest, "denied HTTP requests that were answered with a page")                     \
+  X(events_lost, "events for which there was no room")                                         \
   X(host_errors_to_guest, "ICMP errors to the guest for what the host side reported")          \
   X(udp_peers_opened, "peers of published UDP ports that were new")                            \
   X(udp_peers_expired, "of those, forgotten because nothing was heard for the timeout")        \

@@ -13,8 +13,10 @@
 #include "absl/strings/str_cat.h"
 #include "stack/stack_impl.h"
 #include "stack/wire/addresses.h"
+#include "stack/wire/claim.h"
 #include "stack/wire/icmp.h"
 #include "stack/wire/ip_frames.h"
+#include "stack/wire/protocols.h"
 
 namespace penstock {
 namespace {
@@ -39,6 +41,15 @@ Config Complete(Config config) {
   config.half_open_per_destination_max =
       std::min(config.half_open_per_destination_max, config.half_open_count_max);
   return config;
+}
+
+Event EventOf(EventKind kind, const PublishedPort& port) {
+  return {
+      .kind = kind,
+      .direction = Direction::kIngress,
+      .protocol = port.protocol == PortProtocol::kTcp ? PolicyProtocol::kTcp : PolicyProtocol::kUdp,
+      .guest = port.guest,
+      .peer = port.bound};
 }
 
 }  // namespace
@@ -67,12 +78,22 @@ void Stack::Post(std::function<void(Stack&)> task) { impl_->Post(std::move(task)
 CounterSnapshot Stack::Snapshot() const { return impl_->Snapshot(); }
 std::vector<FlowInfo> Stack::Flows() const { return impl_->Flows(); }
 absl::StatusOr<std::vector<PublishedPort>> Stack::Publish(const PortSpec& spec) {
-  return impl_->publisher().Add(spec);
+  return impl_->Publish(spec);
 }
 absl::Status Stack::Unpublish(std::span<const uint32_t> ids, LiveFlows live) {
   return impl_->Unpublish(ids, live);
 }
 std::vector<PublishedPort> Stack::PublishedPorts() const { return impl_->publisher().List(); }
+void Stack::SetPolicy(PolicyLayer layer, std::shared_ptr<const Policy> policy, LiveFlows live) {
+  impl_->SetPolicy(layer, std::move(policy), live);
+}
+std::shared_ptr<const Policy> Stack::policy(PolicyLayer layer) const {
+  return impl_->gate().engine().policy(layer);
+}
+std::string Stack::Explain(const PolicyQuestion& question) const {
+  return impl_->gate().engine().Explain(question, impl_->now());
+}
+bool Stack::TakeEvent(Event& event) { return impl_->gate().events().Take(event); }
 bool Stack::link_ended() const { return impl_->link().ended(); }
 
 // ---------------------------------------------------------------- set-up
@@ -81,6 +102,7 @@ Stack::Impl::Impl(Config config, std::unique_ptr<Link> link)
     : config_(Complete(std::move(config))),
       link_(std::move(link)),
       capabilities_(link_->capabilities()),
+      gate_(config_, counters_),
       gateway_(config_),
       services_(config_, addresses_, counters_),
       batch_(*link_, counters_),
@@ -134,16 +156,16 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
   }
   counters_.flow_count_max.Set(config_.flow_count_max);
   flows_ =
-      std::make_unique<TcpFlows>(config_, capabilities_, addresses_, batch_, counters_, relays_,
-                                 kReceiveFrames * kFrameBytesMax + Reassembly::kBytesMax);
+      std::make_unique<TcpFlows>(config_, capabilities_, addresses_, batch_, counters_, gate_,
+                                 relays_, kReceiveFrames * kFrameBytesMax + Reassembly::kBytesMax);
   datagram_ends_ = std::make_unique<DatagramEnds>(batch_, counters_, relays_);
   udp_ports_ =
-      std::make_unique<UdpPorts>(config_, datagrams_to_guest_, *datagram_ends_, counters_,
+      std::make_unique<UdpPorts>(config_, datagrams_to_guest_, *datagram_ends_, counters_, gate_,
                                  [this](const IpAddress& guest) { flows_->Solicit(guest); });
   guest_udp_ = std::make_unique<GuestDatagrams>(DatagramKind::kUdp, config_, datagrams_to_guest_,
-                                                *datagram_ends_, counters_);
+                                                *datagram_ends_, counters_, gate_);
   guest_echo_ = std::make_unique<GuestDatagrams>(DatagramKind::kEcho, config_, datagrams_to_guest_,
-                                                 *datagram_ends_, counters_);
+                                                 *datagram_ends_, counters_, gate_);
   reassembly_.emplace(flows_->buffers(), counters_);
   OpenPublisher();
   for (size_t i = 0; i < kReceiveFrames; ++i) {
@@ -215,6 +237,7 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   counters_.polls.Add(1);
   doorbell_.Silence();
   batch_.SetTime(now);
+  gate_.BeginPass(now);
   flows_->BeginPass(now);
   udp_ports_->BeginPass(now);
   guest_udp_->BeginPass(now);
@@ -272,13 +295,51 @@ CounterSnapshot Stack::Impl::Snapshot() const {
 }
 
 absl::Status Stack::Impl::Unpublish(std::span<const uint32_t> ids, LiveFlows live) {
+  std::vector<PublishedPort> rows;
+  if (gate_.events().on()) rows = publisher_->List();
   auto removed = publisher_->Remove(ids);
   if (!removed.ok()) return removed.status();
+  for (const PublishedPort& port : rows) {
+    if (std::ranges::find(ids, port.id) != ids.end()) {
+      gate_.Tell(EventOf(EventKind::kUnpublished, port));
+    }
+  }
   if (live == LiveFlows::kReset) {
     for (const std::shared_ptr<PortGauge>& port : *removed) flows_->Cut(*port);
   }
   Wake();  // what the resets left behind wants a pass, and so does the end of a UDP port
   return absl::OkStatus();
+}
+
+std::vector<FlowInfo> Stack::Impl::Flows() const {
+  std::vector<FlowInfo> rows;
+  flows_->AddLiveTo(rows);
+  guest_udp_->AddTo(rows);
+  guest_echo_->AddTo(rows);
+  udp_ports_->AddTo(rows);
+  flows_->AddClosedTo(rows);
+  return rows;
+}
+
+absl::StatusOr<std::vector<PublishedPort>> Stack::Impl::Publish(const PortSpec& spec) {
+  auto ports = publisher_->Add(spec);
+  if (!ports.ok()) return ports;
+  for (const PublishedPort& port : *ports) gate_.Tell(EventOf(EventKind::kPublished, port));
+  return ports;
+}
+
+void Stack::Impl::SetPolicy(PolicyLayer layer, std::shared_ptr<const Policy> policy,
+                            LiveFlows live) {
+  gate_.engine().SetPolicy(layer, std::move(policy));
+  gate_.Tell(
+      {.kind = EventKind::kPolicyReplaced,
+       .layer = layer == PolicyLayer::kPlatform ? EventLayer::kPlatform : EventLayer::kTenant});
+  if (live == LiveFlows::kKeep) return;
+  flows_->CutDenied();
+  udp_ports_->CutDenied();
+  guest_udp_->CutDenied();
+  guest_echo_->CutDenied();
+  Wake();  // what the resets left behind wants a pass
 }
 
 void Stack::Impl::Wake() noexcept {
@@ -346,6 +407,7 @@ void Stack::Impl::HandleFrame(const FrameToHost& frame, size_t slot) {
   if (MayHaveNewMac(parsed)) parsed = Parse(frame, parse_options_);
   if (const auto* cause = std::get_if<DropCause>(&parsed)) {
     counters_.Drop(*cause);
+    if (gate_.events().on()) TellRefused(frame, *cause);
     return;
   }
   if (const auto* fragment = std::get_if<Fragment>(&parsed)) return HandleFragment(*fragment);
@@ -358,6 +420,32 @@ void Stack::Impl::HandleFrame(const FrameToHost& frame, size_t slot) {
     slots_[slot] = fresh;
     frames_[slot].room = fresh->room();
   }
+}
+
+void Stack::Impl::TellRefused(const FrameToHost& frame, DropCause cause) {
+  EventLayer layer;
+  switch (cause) {
+    case DropCause::kFalseSourceMac:
+    case DropCause::kFalseSourceAddress:
+      layer = EventLayer::kLink;
+      break;
+    case DropCause::kMartianAddress:
+    case DropCause::kFamilyOff:
+    case DropCause::kIpv4SourceRoute:
+    case DropCause::kIpv6RoutingTypeZero:
+      layer = EventLayer::kAddress;
+      break;
+    default:
+      return;  // malformed, or what every guest says to nobody in particular
+  }
+  const size_t link_bytes = capabilities_.ethernet ? kEthernetHeaderBytes : 0;
+  const auto claim = ReadClaim(frame.bytes().subspan(std::min(link_bytes, frame.bytes().size())));
+  if (!claim) return;
+  PolicyProtocol protocol = PolicyProtocol::kIcmp;
+  if (claim->ip_protocol == kIpProtocolTcp) protocol = PolicyProtocol::kTcp;
+  if (claim->ip_protocol == kIpProtocolUdp) protocol = PolicyProtocol::kUdp;
+  gate_.TellDenied({.protocol = protocol, .guest = claim->source, .peer = claim->destination},
+                   layer, Name(cause));
 }
 
 void Stack::Impl::HandleFragment(const Fragment& fragment) {
@@ -405,7 +493,11 @@ void Stack::Impl::HandleIcmp(const Packet& packet) {
     counters_.frames_consumed.Add(1);
     return;
   }
-  if (!IsEchoRequest(packet) || gateway_.IsOurs(packet.destination)) return AskGateway(packet);
+  if (!IsEchoRequest(packet)) return AskGateway(packet);
+  if (gateway_.IsOurs(packet.destination)) {
+    if (!EchoDenied(packet)) AskGateway(packet);
+    return;
+  }
   if (!RefusedBehindGuest(packet)) guest_echo_->FromGuest(packet);
 }
 
@@ -420,7 +512,13 @@ void Stack::Impl::AskGateway(const Packet& packet) {
 bool Stack::Impl::HandleService(const Packet& packet) {
   const auto answer = services_.Handle(packet, now_, {reply_.get(), kFrameBytesMax});
   if (!answer) return false;
-  parse_options_.leased4 = services_.leased();
+  if (parse_options_.leased4 != services_.leased()) {
+    parse_options_.leased4 = services_.leased();
+    const bool leased = services_.leased().has_value();
+    gate_.Tell({.kind = EventKind::kLease,
+                .guest = {services_.leased().value_or(IpAddress()), 0},
+                .reason = leased ? "leased" : "released"});
+  }
   if (answer->drop.has_value()) {
     counters_.Drop(*answer->drop);
     return true;
@@ -436,10 +534,9 @@ void Stack::Impl::RunServices() {
 }
 
 void Stack::Impl::HandleUdp(const Packet& packet) {
-  const bool to_host_loopback =
-      config_.host_loopback && packet.destination == OwnAddress(packet.destination);
-  const bool to_one_host = !IsNeverAHost(packet.destination) && !IsMulticast(packet.destination);
-  if (to_one_host && (!gateway_.IsOurs(packet.destination) || to_host_loopback)) {
+  const IpAddress& destination = packet.destination;
+  const bool to_one_host = !IsNeverAHost(destination) && !IsMulticast(destination);
+  if (to_one_host && (!gateway_.IsOurs(destination) || destination == OwnAddress(destination))) {
     if (!RefusedBehindGuest(packet)) guest_udp_->FromGuest(packet);
     return;
   }
@@ -448,10 +545,28 @@ void Stack::Impl::HandleUdp(const Packet& packet) {
   datagrams_to_guest_.SendError({FaultKind::kPort, packet.destination}, packet.ip);
 }
 
+bool Stack::Impl::EchoDenied(const Packet& packet) {
+  const GateQuestion question{.protocol = PolicyProtocol::kIcmp,
+                              .guest = {packet.source, 0},
+                              .peer = {packet.destination, 0}};
+  if (gate_.Ask(question) != Verdict::kDeny) return false;
+  counters_.Drop(DropCause::kPolicyDenied);
+  if (config_.denial_answer != DenialAnswer::kSilence) {
+    datagrams_to_guest_.SendError({FaultKind::kProhibited, OwnAddress(packet.destination)},
+                                  packet.ip);
+  }
+  return true;
+}
+
 bool Stack::Impl::RefusedBehindGuest(const Packet& packet) {
   const IpAddress& destination = packet.destination;
   if (!IsBehindGuest(destination, destination.is_v4() ? config_.ipv4 : config_.ipv6)) return false;
   counters_.Drop(DropCause::kForbiddenDestination);
+  gate_.TellDenied(
+      {.protocol = packet.protocol == Protocol::kUdp ? PolicyProtocol::kUdp : PolicyProtocol::kIcmp,
+       .guest = {packet.source, packet.source_port},
+       .peer = {packet.destination, packet.destination_port}},
+      EventLayer::kAddress, Name(DropCause::kForbiddenDestination));
   datagrams_to_guest_.SendError({FaultKind::kHost, OwnAddress(destination)}, packet.ip);
   return true;
 }

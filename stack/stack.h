@@ -28,17 +28,23 @@
 #include "relay/time.h"
 #include "stack/config.h"
 #include "stack/counters.h"
+#include "stack/events.h"
 #include "stack/link/link.h"
+#include "stack/policy/policy.h"
 
 namespace penstock {
 
 // One row of the flow table.
 struct FlowInfo {
-  Endpoint guest;
+  PolicyProtocol protocol = PolicyProtocol::kTcp;
+  Endpoint guest;                  // of echo the port is the identifier
   Endpoint destination;            // as the guest sees it
   std::optional<Endpoint> client;  // the host's, of a published port: it opened the flow
-  std::string state;  // "dialing", "handshake", "established", "half-closed", "closing", "closed"
-  std::string end;    // for closed ones: "closed", "reset by guest", …
+  std::string name;                // of the destination, that the first bytes showed; or empty
+  // "dialing", "handshake", "established", "half-closed", "closing", "closed"; of UDP and echo
+  // "unanswered", "answered"
+  std::string state;
+  std::string end;  // for closed ones: "closed", "reset by guest", …
   uint64_t bytes_to_host = 0;
   uint64_t bytes_to_guest = 0;
   Duration age{};  // for closed ones: how long the flow lived
@@ -77,7 +83,8 @@ class Stack {
   // Any thread.
   [[nodiscard]] CounterSnapshot Snapshot() const;
 
-  // Live flows, then the last closed ones (at most 64), newest first. Poll thread.
+  // Live connections, then conversations of UDP and echo, then the last closed connections
+  // (at most 64), newest first. Poll thread.
   [[nodiscard]] std::vector<FlowInfo> Flows() const;
 
   // Listens on the host for what `spec` says; the result has one row for each socket.
@@ -92,6 +99,17 @@ class Stack {
   [[nodiscard]] absl::Status Unpublish(std::span<const uint32_t> ids, LiveFlows live);
   // In the order of their ids. Poll thread.
   [[nodiscard]] std::vector<PublishedPort> PublishedPorts() const;
+
+  // Replaces a policy whole; nullptr: that layer allows what is not shut unless named. New
+  // flows see it at once. kReset: live flows that the policies deny now are cut, others are
+  // not touched. Poll thread.
+  void SetPolicy(PolicyLayer layer, std::shared_ptr<const Policy> policy, LiveFlows live);
+  [[nodiscard]] std::shared_ptr<const Policy> policy(PolicyLayer layer) const;  // poll thread
+  // What the policies say to `question` now, and why: lines for humans. Poll thread.
+  [[nodiscard]] std::string Explain(const PolicyQuestion& question) const;
+
+  // The oldest event (Config::event_count_max); false: none waits. Any one thread.
+  [[nodiscard]] bool TakeEvent(Event& event);
 
   // True once the link is gone for good; the pass that finds it so returns `now`. Poll
   // may go on being called.

@@ -29,6 +29,7 @@
 #include "stack/flow/datagram_ends.h"
 #include "stack/flow/datagrams_to_guest.h"
 #include "stack/flow/frame_batch.h"
+#include "stack/flow/gate.h"
 #include "stack/flow/guest_datagrams.h"
 #include "stack/flow/tcp_flows.h"
 #include "stack/flow/udp_ports.h"
@@ -65,13 +66,17 @@ class Stack::Impl {
   }
   [[nodiscard]] Link& link() { return *link_; }
   // The last pass that asked the link took all its frames.
+  [[nodiscard]] Time now() const { return now_; }  // of the last pass
   [[nodiscard]] bool link_drained() const { return link_drained_; }
   [[nodiscard]] bool link_full() const { return batch_.link_full(); }
   [[nodiscard]] Doorbell& doorbell() { return doorbell_; }
   [[nodiscard]] CounterSnapshot Snapshot() const;  // any thread
-  [[nodiscard]] std::vector<FlowInfo> Flows() const { return flows_->Flows(); }
+  [[nodiscard]] std::vector<FlowInfo> Flows() const;
   [[nodiscard]] Publisher& publisher() { return *publisher_; }
+  [[nodiscard]] absl::StatusOr<std::vector<PublishedPort>> Publish(const PortSpec& spec);
   [[nodiscard]] absl::Status Unpublish(std::span<const uint32_t> ids, LiveFlows live);
+  [[nodiscard]] Gate& gate() { return gate_; }
+  void SetPolicy(PolicyLayer layer, std::shared_ptr<const Policy> policy, LiveFlows live);
   // What the guest is told about default routes from now on.
   void SetHostRoutes(const HostRoutes& routes) { services_.SetHostRoutes(routes, now_); }
 
@@ -102,6 +107,10 @@ class Stack::Impl {
   // True: it was for a network that the guest itself leads to.
   [[nodiscard]] bool RefusedBehindGuest(const Packet& packet);
   void AskGateway(const Packet& packet);
+  // An echo request to the gateway that the policy denies.
+  [[nodiscard]] bool EchoDenied(const Packet& packet);
+  // Of a frame that was refused for whom it claims to be from, or is to.
+  void TellRefused(const FrameToHost& frame, DropCause cause);
   // The address that the stack speaks from about what went to `destination`.
   [[nodiscard]] const IpAddress& OwnAddress(const IpAddress& destination) const;
   // True if it was for one of the link's services.
@@ -125,6 +134,7 @@ class Stack::Impl {
   uint64_t link_resets_ = 0;  // those that the guest's MAC was learned after
   Time routes_looked_at_{};
   bool watching_writable_ = false;
+  Gate gate_;
   LinkAddresses addresses_;
   ParseOptions parse_options_;
   Gateway gateway_;

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "relay/flow_pipe.h"
 #include "relay/time.h"
@@ -40,6 +41,7 @@ enum class FlowEnd : uint8_t {
   kStalled,
   kKeepalive,
   kOutOfMemory,
+  kDenied,
   kShutdown,
 };
 
@@ -73,12 +75,16 @@ struct Flow {
   bool fin_to_guest = false;
   bool abort = false;       // closing: by kAbort, not kClose
   bool close_told = false;  // closing: the relay was told
+  bool looking = false;     // the guest's bytes wait until the name that they show is known
+  bool answering = false;   // denied: the guest gets a page and an end, the host nothing
   uint8_t keepalives_unanswered = 0;
   uint32_t tick_slot = 0;  // index on that list
   uint32_t negotiated_mss = 0;
   std::unique_ptr<HeldSyn> syn;
-  std::shared_ptr<PortGauge> port;  // of a published port; nullptr: the guest opened it
-  Endpoint client;                  // its client, whoever the guest sees
+  std::unique_ptr<std::string> name;  // that the first bytes showed; nullptr: none
+  uint64_t number = 0;                // Gate's
+  std::shared_ptr<PortGauge> port;    // of a published port; nullptr: the guest opened it
+  Endpoint client;                    // its client, whoever the guest sees
 
   // The guest's bytes that wait for a place in the pipe.
   Chunk* pending_head = nullptr;
@@ -96,6 +102,7 @@ struct Flow {
   uint32_t acknowledged_offset = 0;  // of blocks_head
   uint32_t block_bytes = 0;          // held in all
 
+  Time looking_since{};  // the first byte of the guest's that is held back
   Time opened_at{};
   Time last_heard{};     // any segment of the guest
   bool waiting = false;  // for the guest to acknowledge or to open its window

@@ -49,13 +49,21 @@ void PutEchoIdentifier(uint16_t identifier, std::span<uint8_t> message) {
 }  // namespace
 
 GuestDatagrams::GuestDatagrams(DatagramKind kind, const Config& config, DatagramsToGuest& to_guest,
-                               DatagramEnds& ends, Counters& counters)
+                               DatagramEnds& ends, Counters& counters, Gate& gate)
     : kind_(kind),
       config_(config),
       to_guest_(to_guest),
       ends_(ends),
       counters_(counters),
-      mappings_(LimitsOf(kind, config)) {}
+      gate_(gate),
+      mappings_(LimitsOf(kind, config), [this](const Conversation& conversation) {
+        gate_.Close(QuestionOf(conversation.mapping->guest, conversation.host),
+                    {.flow = conversation.number,
+                     .reason = conversation.deadline <= now_ ? "idle" : "ended",
+                     .bytes_to_host = conversation.bytes_to_host,
+                     .bytes_to_guest = conversation.bytes_to_guest,
+                     .age = now_ - conversation.opened_at});
+      }) {}
 
 GuestDatagrams::~GuestDatagrams() = default;
 
@@ -80,6 +88,50 @@ IpAddress GuestDatagrams::HostOf(const IpAddress& destination) const {
 
 IpAddress GuestDatagrams::SeenAs(const IpAddress& host) const {
   return IsLoopback(host) ? FamilyOf(host).gateway : host;
+}
+
+GateQuestion GuestDatagrams::QuestionOf(const Endpoint& guest, const Endpoint& host) const {
+  const bool udp = kind_ == DatagramKind::kUdp;
+  return {.protocol = udp ? PolicyProtocol::kUdp : PolicyProtocol::kIcmp,
+          .guest = guest,
+          .peer = {SeenAs(host.address), host.port}};
+}
+
+void GuestDatagrams::Deny(const Packet& packet) {
+  // At the gateway it is as if nobody listened there.
+  const IpAddress& gateway = FamilyOf(packet.destination).gateway;
+  const bool nobody = packet.destination == gateway && kind_ == DatagramKind::kUdp;
+  counters_.Drop(nobody ? DropCause::kUdpRefused : DropCause::kPolicyDenied);
+  if (config_.denial_answer == DenialAnswer::kSilence) return;
+  to_guest_.SendError({nobody ? FaultKind::kPort : FaultKind::kProhibited, gateway}, packet.ip);
+}
+
+void GuestDatagrams::AddTo(std::vector<FlowInfo>& rows) const {
+  mappings_.ForEachConversation([&](const Conversation& conversation) {
+    const GateQuestion question = QuestionOf(conversation.mapping->guest, conversation.host);
+    rows.push_back({.protocol = question.protocol,
+                    .guest = question.guest,
+                    .destination = question.peer,
+                    .state = conversation.answered ? "answered" : "unanswered",
+                    .bytes_to_host = conversation.bytes_to_host,
+                    .bytes_to_guest = conversation.bytes_to_guest,
+                    .age = now_ - conversation.opened_at});
+  });
+}
+
+void GuestDatagrams::CutDenied() {
+  std::vector<Conversation*> denied;
+  mappings_.ForEachConversation([&](Conversation& conversation) {
+    if (!gate_.StillAllows(QuestionOf(conversation.mapping->guest, conversation.host))) {
+      denied.push_back(&conversation);
+    }
+  });
+  for (Conversation* conversation : denied) {
+    Mapping& mapping = *conversation->mapping;
+    mappings_.Forget(*conversation);
+    counters_.flows_cut.Add(1);
+    if (mapping.conversations.oldest() == nullptr) Close(mapping);
+  }
 }
 
 // ---------------------------------------------------------------- mappings
@@ -132,13 +184,22 @@ void GuestDatagrams::Shutdown() {
 void GuestDatagrams::FromGuest(const Packet& packet) {
   const bool udp = kind_ == DatagramKind::kUdp;
   const std::span<const uint8_t> payload = udp ? packet.payload : packet.transport;
-  const uint16_t guest_port = udp ? packet.source_port : EchoIdentifier(payload);
-  Mapping* mapping = MappingFor({packet.source, guest_port});
+  const Endpoint guest{packet.source, udp ? packet.source_port : EchoIdentifier(payload)};
+  const Endpoint host{HostOf(packet.destination), udp ? packet.destination_port : uint16_t{0}};
+  Mapping* mapping = mappings_.Find(guest);
+  // Asked once for each conversation; what is denied costs no socket.
+  const GateQuestion question = QuestionOf(guest, host);
+  if ((mapping == nullptr || mappings_.Live(*mapping, host, now_) == nullptr) &&
+      gate_.Ask(question) == Verdict::kDeny) {
+    return Deny(packet);
+  }
+  mapping = MappingFor(guest);
   if (mapping == nullptr) {
     return counters_.Drop(udp ? DropCause::kUdpMappingLimit : DropCause::kEchoLimit);
   }
-  const Endpoint host{HostOf(packet.destination), udp ? packet.destination_port : uint16_t{0}};
-  mappings_.Sends(*mapping, host, now_);
+  const auto [conversation, is_new] = mappings_.Sends(*mapping, host, now_);
+  if (is_new) conversation->number = gate_.Open(question);
+  conversation->bytes_to_host += payload.size();
   bool sent = false;
   std::span<const uint8_t> rest = payload;
   const size_t each = packet.segment_bytes != 0 ? packet.segment_bytes : payload.size();
@@ -184,10 +245,18 @@ bool GuestDatagrams::ToGuest(DatagramEnd& end, Datagram& datagram) {
     FaultToGuest(mapping, datagram);
     return false;
   }
-  if (!mappings_.Hears(mapping, datagram.path.peer, now_)) {
+  // Whom the guest did not speak to, and who gets through all the same, must be one that it
+  // may speak to.
+  const Endpoint& peer = datagram.path.peer;
+  Conversation* conversation = mappings_.Live(mapping, peer, now_);
+  const bool may = conversation != nullptr ||
+                   config_.udp_filtering == UdpFiltering::kAddressAndPort ||
+                   gate_.StillAllows(QuestionOf(mapping.guest, peer));
+  if (!may || !mappings_.Hears(mapping, peer, now_)) {
     counters_.udp_filtered.Add(datagram.count());
     return false;
   }
+  if (conversation != nullptr) conversation->bytes_to_guest += datagram.length;
   return ReplyToGuest(mapping, datagram);
 }
 

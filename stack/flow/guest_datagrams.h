@@ -23,7 +23,9 @@
 #include "stack/counters.h"
 #include "stack/flow/datagram_ends.h"
 #include "stack/flow/datagrams_to_guest.h"
+#include "stack/flow/gate.h"
 #include "stack/flow/mappings.h"
+#include "stack/stack.h"
 #include "stack/wire/packet.h"
 
 namespace penstock {
@@ -32,16 +34,21 @@ class GuestDatagrams final : private DatagramOwner {
  public:
   // All references outlive this.
   GuestDatagrams(DatagramKind kind, const Config& config, DatagramsToGuest& to_guest,
-                 DatagramEnds& ends, Counters& counters);
+                 DatagramEnds& ends, Counters& counters, Gate& gate);
   ~GuestDatagrams();
   GuestDatagrams(const GuestDatagrams&) = delete;
   GuestDatagrams& operator=(const GuestDatagrams&) = delete;
 
   void BeginPass(Time now);
-  // A UDP packet, or an echo request, that is not for the stack itself, or for the gateway
-  // where that is the host's loopback; its hop limit is above 1. Counts it.
+  // A UDP packet, or an echo request, that is not for the stack itself; its hop limit is
+  // above 1. To the gateway it is for the host's loopback, if the policy has the host named.
+  // Counts it.
   void FromGuest(const Packet& packet);
   [[nodiscard]] Time NextDeadline() { return mappings_.next_expiry(); }
+  // A row for each conversation.
+  void AddTo(std::vector<FlowInfo>& rows) const;
+  // Ends the conversations that the policies deny now.
+  void CutDenied();
 
   // After the relays and `ends`' batch were shut down: every datagram goes home.
   void Shutdown();
@@ -60,6 +67,9 @@ class GuestDatagrams final : private DatagramOwner {
   // Where the guest's packets to `destination` go, and whom the guest sees there.
   [[nodiscard]] IpAddress HostOf(const IpAddress& destination) const;
   [[nodiscard]] IpAddress SeenAs(const IpAddress& host) const;
+  [[nodiscard]] GateQuestion QuestionOf(const Endpoint& guest, const Endpoint& host) const;
+  // The policy denies the packet: the guest is told.
+  void Deny(const Packet& packet);
   // The mapping of `guest`, perhaps a new one; nullptr if none can be.
   [[nodiscard]] Mapping* MappingFor(const Endpoint& guest);
   void Close(Mapping& mapping);
@@ -77,6 +87,7 @@ class GuestDatagrams final : private DatagramOwner {
   DatagramsToGuest& to_guest_;
   DatagramEnds& ends_;
   Counters& counters_;
+  Gate& gate_;
   Mappings mappings_;
   absl::flat_hash_map<const DatagramEnd*, std::unique_ptr<Mapping>> leaving_;
   size_t next_relay_ = 0;

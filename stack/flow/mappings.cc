@@ -20,8 +20,9 @@ size_t Mappings::EndpointHash::operator()(const Endpoint& endpoint) const {
   return SipHash(key, bytes);
 }
 
-Mappings::Mappings(const MappingLimits& limits)
+Mappings::Mappings(const MappingLimits& limits, OnEnd on_end)
     : limits_(limits),
+      on_end_(std::move(on_end)),
       by_guest_(0, EndpointHash{RandomSipKey()}),
       conversations_(0, TupleHash{RandomSipKey()}) {}
 
@@ -85,13 +86,17 @@ void Mappings::Use(Conversation& conversation, Time now) {
   Use(*conversation.mapping, now, timeout);
 }
 
-void Mappings::Sends(Mapping& mapping, const Endpoint& host, Time now) {
-  if (limits_.filtering == UdpFiltering::kNone) {
-    return Use(mapping, now, TimeoutOf(host, mapping.answered));
-  }
+Conversation* Mappings::Live(const Mapping& mapping, const Endpoint& host, Time now) const {
+  Conversation* conversation = FindConversation(mapping, host);
+  if (conversation == nullptr || conversation->deadline <= now) return nullptr;
+  return conversation->host == host ? conversation : nullptr;
+}
+
+Mappings::Sent Mappings::Sends(Mapping& mapping, const Endpoint& host, Time now) {
   Conversation* conversation = FindConversation(mapping, host);
   if (conversation != nullptr && conversation->deadline <= now) conversation->answered = false;
-  if (conversation == nullptr) {
+  const bool is_new = conversation == nullptr;
+  if (is_new) {
     if (conversations_.size() >= limits_.conversation_count_max) {
       Forget(*all_conversations_.oldest());
     }
@@ -100,28 +105,28 @@ void Mappings::Sends(Mapping& mapping, const Endpoint& host, Time now) {
     conversation = place.get();
     conversation->mapping = &mapping;
     conversation->host = host;
-    conversation->ordered = now;
+    conversation->ordered = conversation->opened_at = now;
     all_conversations_.AddNewest(*conversation);
     mapping.conversations.AddNewest(*conversation);
   }
   Use(*conversation, now);
+  return {conversation, is_new};
 }
 
 bool Mappings::Hears(Mapping& mapping, const Endpoint& host, Time now) {
-  if (limits_.filtering == UdpFiltering::kNone) {
-    if (mapping.used_until <= now) return false;
-    mapping.answered = true;
+  Conversation* conversation = FindConversation(mapping, host);
+  if (conversation == nullptr || conversation->deadline <= now) {
+    if (limits_.filtering != UdpFiltering::kNone || mapping.used_until <= now) return false;
     Use(mapping, now, TimeoutOf(host, true));
     return true;
   }
-  Conversation* conversation = FindConversation(mapping, host);
-  if (conversation == nullptr || conversation->deadline <= now) return false;
   conversation->answered = true;
   Use(*conversation, now);
   return true;
 }
 
 void Mappings::Forget(Conversation& conversation) {
+  if (on_end_) on_end_(conversation);
   all_conversations_.Remove(conversation);
   conversation.mapping->conversations.Remove(conversation);
   conversations_.erase(KeyOf(*conversation.mapping, conversation.host));

@@ -18,6 +18,7 @@
 #define PENSTOCK_STACK_FLOW_MAPPINGS_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "absl/container/flat_hash_map.h"
@@ -40,6 +41,10 @@ struct Conversation {
   Time deadline{};
   Time ordered{};  // when it was made the newest
   RecencyLinks<Conversation> in_all, in_mapping;
+  // Its owner's.
+  uint64_t number = 0;
+  uint64_t bytes_to_host = 0, bytes_to_guest = 0;
+  Time opened_at{};
 };
 
 struct Mapping final : DatagramEnd {
@@ -67,7 +72,9 @@ struct MappingLimits {
 
 class Mappings final {
  public:
-  explicit Mappings(const MappingLimits& limits);
+  // `on_end` is told of each conversation that is forgotten.
+  using OnEnd = std::function<void(const Conversation&)>;
+  explicit Mappings(const MappingLimits& limits, OnEnd on_end = {});
   ~Mappings();
   Mappings(const Mappings&) = delete;
   Mappings& operator=(const Mappings&) = delete;
@@ -80,10 +87,19 @@ class Mappings final {
   // Who gives way if it is full.
   [[nodiscard]] Mapping* oldest() const { return order_.oldest(); }
 
-  // The guest sends to `host`, which may answer from now on.
-  void Sends(Mapping& mapping, const Endpoint& host, Time now);
+  // The conversation with just this host that goes on; nullptr: there is none.
+  [[nodiscard]] Conversation* Live(const Mapping& mapping, const Endpoint& host, Time now) const;
+  // The guest sends to `host`, which may answer from now on. With the filtering kAddress
+  // the conversation may have begun with another port of the same address.
+  struct Sent {
+    Conversation* conversation;
+    bool is_new;
+  };
+  Sent Sends(Mapping& mapping, const Endpoint& host, Time now);
   // Something came from `host`. False: it may not, or no longer.
   [[nodiscard]] bool Hears(Mapping& mapping, const Endpoint& host, Time now);
+  // Ends it; the mapping stays.
+  void Forget(Conversation& conversation);
 
   // One whose time is up, still listed; nullptr: there is none.
   [[nodiscard]] Mapping* TakeExpired(Time now);
@@ -97,6 +113,10 @@ class Mappings final {
   template <typename Visitor>
   void ForEach(Visitor&& visit) const {
     for (const auto& [guest, mapping] : by_guest_) visit(*mapping);
+  }
+  template <typename Visitor>
+  void ForEachConversation(Visitor&& visit) const {
+    for (const auto& [tuple, conversation] : conversations_) visit(*conversation);
   }
 
  private:
@@ -115,9 +135,9 @@ class Mappings final {
   // Used at `now`: lives until then plus `timeout` at least.
   void Use(Mapping& mapping, Time now, Duration timeout);
   void Use(Conversation& conversation, Time now);
-  void Forget(Conversation& conversation);
 
   const MappingLimits limits_;
+  const OnEnd on_end_;
   absl::flat_hash_map<Endpoint, std::unique_ptr<Mapping>, EndpointHash> by_guest_;
   absl::flat_hash_map<TcpTuple, std::unique_ptr<Conversation>, TupleHash, TupleEqual>
       conversations_;

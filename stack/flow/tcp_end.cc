@@ -56,6 +56,8 @@ std::string_view EndName(FlowEnd end) {
       return "keepalive timeout";
     case FlowEnd::kOutOfMemory:
       return "out of memory";
+    case FlowEnd::kDenied:
+      return "denied";
     case FlowEnd::kShutdown:
       return "shut down";
   }
@@ -66,6 +68,7 @@ FlowInfo Describe(const Flow& flow, Time now) {
   return {.guest = flow.tuple.guest,
           .destination = flow.tuple.destination,
           .client = flow.port != nullptr ? std::optional(flow.client) : std::nullopt,
+          .name = flow.name != nullptr ? *flow.name : std::string(),
           .state = std::string(StateName(flow)),
           .end = std::string(EndName(flow.end)),
           .bytes_to_host = flow.bytes_to_host,
@@ -101,6 +104,11 @@ void TcpFlows::Close(Flow& flow, FlowEnd end, bool abort) {
   closing_.push_back(&flow);
   flow.last_progress = now_;
   if (flow.port != nullptr) flow.port->ended.Add(1);
+  gate_.Close(QuestionOf(flow), {.flow = flow.number,
+                                 .reason = EndName(end),
+                                 .bytes_to_host = flow.bytes_to_host,
+                                 .bytes_to_guest = flow.bytes_to_guest,
+                                 .age = now_ - flow.opened_at});
   FlowInfo info = Describe(flow, now_);
   info.state = "closed";
   if (closed_.size() < kClosedMax) {
@@ -191,16 +199,17 @@ void TcpFlows::Shutdown() {
 
 // ---------------------------------------------------------------- the flow table
 
-std::vector<FlowInfo> TcpFlows::Flows() const {
-  std::vector<FlowInfo> rows;
+void TcpFlows::AddLiveTo(std::vector<FlowInfo>& rows) const {
   rows.reserve(table_.in_use() + closed_.size());
   table_.ForEach([&](Flow& flow) {
     if (flow.state != FlowState::kClosing) rows.push_back(Describe(flow, now_));
   });
+}
+
+void TcpFlows::AddClosedTo(std::vector<FlowInfo>& rows) const {
   for (size_t i = 0; i < closed_.size(); ++i) {
     rows.push_back(closed_[(closed_next_ + closed_.size() - 1 - i) % closed_.size()]);
   }
-  return rows;
 }
 
 }  // namespace penstock

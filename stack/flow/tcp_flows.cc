@@ -9,13 +9,14 @@
 
 namespace penstock {
 TcpFlows::TcpFlows(const Config& config, const LinkCapabilities& capabilities,
-                   const LinkAddresses& link, FrameBatch& batch, Counters& counters,
+                   const LinkAddresses& link, FrameBatch& batch, Counters& counters, Gate& gate,
                    std::vector<Relay*> relays, uint64_t slot_bytes)
     : config_(config),
       capabilities_(capabilities),
       link_(link),
       batch_(batch),
       counters_(counters),
+      gate_(gate),
       relays_(std::move(relays)),
       relay_to_ring_(relays_.size()),
       // Twice the windows promised: a kept byte may cost more than one (its buffer),
@@ -103,6 +104,7 @@ void TcpFlows::Serve(Flow& flow) {
   if (flow.state == FlowState::kFree) return;
   TakeBackChunks(flow);
   NoteRecord(flow);
+  if (flow.looking) Look(flow, false);
   PassToRelay(flow);
   ReleaseAcknowledged(flow);
   Feed(flow);
@@ -131,7 +133,7 @@ void TcpFlows::TakeMessages(Flow& flow) {
         if (flow.port != nullptr) flow.host_reset = true;  // could not be adopted
         break;
       case ToGuest::kData: {
-        if (flow.state == FlowState::kClosing) {
+        if (flow.state == FlowState::kClosing || flow.answering) {
           // No frame refers to it: back at once, before the slot can be the next flow's.
           flow.pipe.returned.Push(message.block);
           TellRelay(flow);
@@ -154,7 +156,7 @@ void TcpFlows::TakeMessages(Flow& flow) {
         flow.host_eof = true;
         break;
       case ToGuest::kReset:
-        flow.host_reset = true;
+        flow.host_reset = !flow.answering;
         break;
       case ToGuest::kClosed:
         return Free(flow);
@@ -212,6 +214,7 @@ void TcpFlows::NoteRecord(Flow& flow) {
     counters_.payload_bytes_to_host.Add(pcb.received_bytes);
     pcb.received_head = pcb.received_tail = nullptr;
     pcb.received_bytes = 0;
+    if (flow.answering) DiscardPending(flow);
   }
   if (pcb.established && flow.state == FlowState::kHandshake) {
     SetState(flow, FlowState::kOpen);
@@ -224,7 +227,7 @@ void TcpFlows::NoteRecord(Flow& flow) {
 
 void TcpFlows::PassToRelay(Flow& flow) {
   bool told = false;
-  if (flow.state == FlowState::kOpen) {
+  if (flow.state == FlowState::kOpen && !flow.looking && !flow.answering) {
     // The slots that stay free are kFin's, kClose's and kAbort's.
     if (flow.pending_head != nullptr &&
         flow.pipe.to_host.free_slots() > kToHostSlots - kDataToHostMax) {
@@ -253,6 +256,7 @@ void TcpFlows::ReleaseAcknowledged(Flow& flow) {
   uint32_t bytes = std::exchange(flow.pcb.acknowledged_bytes, 0);
   if (bytes == 0) return;
   flow.last_progress = now_;
+  if (flow.answering) return;  // the page is nobody's block
   flow.bytes_to_guest += bytes;
   if (flow.port != nullptr) flow.port->bytes_to_guest.Add(bytes);
   while (bytes > 0) {
@@ -331,6 +335,7 @@ void TcpFlows::EndIfOver(Flow& flow) {
       time_wait_.Add(flow.tuple, flow.pcb.time_wait(), now_);
       [[fallthrough]];
     case PcbEnd::kClosed:
+      if (flow.answering) return Close(flow, FlowEnd::kDenied, true);
       // The last bytes may still wait for a place in the pipe.
       if (flow.pending_head != nullptr || !flow.fin_to_relay) {
         flow.pcb.end = PcbEnd::kClosed;

@@ -6,14 +6,15 @@
 // and messages only record and put their flow on the ready list; Serve does the work
 // of one flow, in one place, for whatever reason the flow became ready:
 //
-//   relay's messages → received bytes to the relay → acknowledged blocks back →
-//   blocks to lwIP as far as the guest's window lets them leave → FIN → ACK → end
+//   relay's messages → (a look at the guest's first bytes) → received bytes to the relay →
+//   acknowledged blocks back → blocks to lwIP as far as the guest's window lets them leave →
+//   FIN → ACK → end
 //
 // Work is in proportion to the flows that are ready. Poll thread only.
 //
 // tcp_flows.cc serves open flows, tcp_open.cc begins and refuses those of the guest,
-// tcp_inbound.cc those of published ports, tcp_end.cc lets go of them, tcp_timers.cc does
-// what time alone causes.
+// tcp_inbound.cc those of published ports, tcp_look.cc denies those whose first bytes show
+// the wrong name, tcp_end.cc lets go of them, tcp_timers.cc does what time alone causes.
 #ifndef PENSTOCK_STACK_FLOW_TCP_FLOWS_H_
 #define PENSTOCK_STACK_FLOW_TCP_FLOWS_H_
 
@@ -30,6 +31,8 @@
 #include "stack/flow/flow.h"
 #include "stack/flow/flow_table.h"
 #include "stack/flow/frame_batch.h"
+#include "stack/flow/gate.h"
+#include "stack/policy/shown_name.h"
 #include "stack/stack.h"
 #include "stack/tcpip/engine.h"
 #include "stack/tcpip/guest_buffer.h"
@@ -45,7 +48,8 @@ class TcpFlows final : private SegmentSink {
   // fragments for which the caller takes from buffers(), beside what flows hold. All
   // references outlive this.
   TcpFlows(const Config& config, const LinkCapabilities& capabilities, const LinkAddresses& link,
-           FrameBatch& batch, Counters& counters, std::vector<Relay*> relays, uint64_t slot_bytes);
+           FrameBatch& batch, Counters& counters, Gate& gate, std::vector<Relay*> relays,
+           uint64_t slot_bytes);
   ~TcpFlows();
 
   void BeginPass(Time now);
@@ -76,12 +80,16 @@ class TcpFlows final : private SegmentSink {
 
   // Resets the flows of a published port that was removed, and those that come yet.
   void Cut(PortGauge& port);
+  // Resets the flows that the policies deny now.
+  void CutDenied();
 
   // After the relays were shut down: every flow and buffer is let go.
   void Shutdown();
 
   [[nodiscard]] GuestBufferPool& buffers() { return buffers_; }
-  [[nodiscard]] std::vector<FlowInfo> Flows() const;
+  // A row for each live flow; for each of the last ended ones.
+  void AddLiveTo(std::vector<FlowInfo>& rows) const;
+  void AddClosedTo(std::vector<FlowInfo>& rows) const;
 
  private:
   friend class FlowAudit;  // tests/world: looks at everything between two steps
@@ -103,6 +111,16 @@ class TcpFlows final : private SegmentSink {
   // The pipe has something for the relay.
   void TellRelay(Flow& flow);
 
+  // tcp_look.cc
+  // Decides about a flow whose guest's first bytes are held back, if they say enough or
+  // `last` (nothing more will be waited for).
+  void Look(Flow& flow, bool last);
+  void OnLooked(Flow& flow, const ShownName& shown);
+  // The guest gets a page; false: there is no room for it.
+  [[nodiscard]] bool AnswerWithPage(Flow& flow);
+  void DiscardPending(Flow& flow);
+  [[nodiscard]] static GateQuestion QuestionOf(const Flow& flow);
+
   // tcp_end.cc
   // Ends the flow: `abort` resets the host socket. The PCB must be gone.
   void Close(Flow& flow, FlowEnd end, bool abort);
@@ -114,7 +132,6 @@ class TcpFlows final : private SegmentSink {
   [[nodiscard]] bool MayOpenInbound(const Inbound& inbound);
   [[nodiscard]] std::optional<TcpTuple> ChooseTuple(const Inbound& inbound);
   void OnGuestAnswered(PortGauge& port);
-  // Asks for the guest's MAC address.
 
   // tcp_open.cc
   // A free slot under `tuple`, as new; nullptr at the limit.
@@ -123,6 +140,8 @@ class TcpFlows final : private SegmentSink {
   // A segment of a live flow; true as Segment().
   [[nodiscard]] bool FeedSegment(Flow& flow, Packet& packet, GuestBuffer& slot);
   void OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uint32_t> isn_after);
+  // The policy denies a SYN.
+  void Deny(const Packet& packet);
   enum class Refusal : uint8_t { kNone, kReset, kHostUnreachable };
   [[nodiscard]] Refusal Resolve(const Endpoint& destination, OpenRequest& request) const;
   [[nodiscard]] bool HalfOpenLimitReached(const Packet& packet);
@@ -139,17 +158,20 @@ class TcpFlows final : private SegmentSink {
   [[nodiscard]] uint32_t InitialWindow() const;
 
   // tcp_timers.cc
+  // How long, from its first byte on, a guest may take to show a name.
+  static constexpr Duration kLookTimeout = std::chrono::seconds(5);
   void SetDeadline(Flow& flow);
   [[nodiscard]] bool NoteWaiting(Flow& flow);
   void OnDeadline(Flow& flow);
   void RunTick();
-  void Reset(Flow& flow, Counter& counter, FlowEnd end);
+  void Reset(Flow& flow, FlowEnd end);
 
   const Config& config_;
   const LinkCapabilities& capabilities_;
   const LinkAddresses& link_;
   FrameBatch& batch_;
   Counters& counters_;
+  Gate& gate_;
   const std::vector<Relay*> relays_;
   std::vector<bool> relay_to_ring_;
   GuestBufferPool buffers_;
@@ -179,6 +201,8 @@ class TcpFlows final : private SegmentSink {
   uint64_t to_guest_bytes_ = 0;  // held
   uint64_t to_host_bytes_ = 0;
   uint16_t ip_identification_ = 0;
+
+  std::vector<uint8_t> first_bytes_;  // of the flow that is looked at
 
   static constexpr size_t kClosedMax = 64;
   std::vector<FlowInfo> closed_;  // the last ones, a ring

@@ -33,6 +33,14 @@ void TcpFlows::OpenInbound(std::unique_ptr<Inbound> inbound) {
   PortGauge& port = *inbound->port;
   std::optional<TcpTuple> tuple;
   if (MayOpenInbound(*inbound)) tuple = ChooseTuple(*inbound);
+  const IpAddress& guest = port.family == Family::kIpv4 ? link_.guest4 : link_.guest6;
+  const GateQuestion question{.direction = Direction::kIngress,
+                              .guest = {guest, port.guest_port},
+                              .peer = {inbound->client.address.Unmapped(), inbound->client.port}};
+  if (tuple && gate_.Ask(question) == Verdict::kDeny) {
+    port.ended.Add(1);
+    return OnGuestAnswered(port);  // and the socket resets
+  }
   Flow* flow = tuple ? NewFlow(*tuple) : nullptr;
   if (flow == nullptr) {
     counters_.inbound_refused_limit.Add(port.cut ? 0 : 1);
@@ -42,6 +50,7 @@ void TcpFlows::OpenInbound(std::unique_ptr<Inbound> inbound) {
   counters_.inbound_opened.Add(1);
   flow->port = inbound->port;
   flow->client = inbound->client;
+  flow->number = gate_.Open(question);
   flow->negotiated_mss =
       MssFor(tuple->guest.address, static_cast<uint16_t>(std::min(config_.mtu, 0xffffu)));
   std::optional<uint32_t> isn_after;
@@ -107,7 +116,8 @@ void TcpFlows::Cut(PortGauge& port) {
     if (flow.port.get() != &port || flow.state == FlowState::kClosing) return;
     Serve(flow);  // whatever ended it just now counts first
     if (flow.state == FlowState::kFree || flow.state == FlowState::kClosing) return;
-    Reset(flow, counters_.inbound_cut, FlowEnd::kRemoved);
+    counters_.inbound_cut.Add(1);
+    Reset(flow, FlowEnd::kRemoved);
   });
 }
 

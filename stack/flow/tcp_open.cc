@@ -129,6 +129,9 @@ bool TcpFlows::FeedSegment(Flow& flow, Packet& packet, GuestBuffer& slot) {
 
 void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uint32_t> isn_after) {
   if (HalfOpenLimitReached(packet)) return;
+  const GateQuestion question{.guest = tuple.guest, .peer = tuple.destination, .looked = false};
+  const Verdict verdict = gate_.Ask(question);
+  if (verdict == Verdict::kDeny) return Deny(packet);
   OpenRequest request;
   const Refusal refusal = Resolve(tuple.destination, request);
   if (refusal != Refusal::kNone) {
@@ -150,6 +153,8 @@ void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uin
   }
   counters_.frames_consumed.Add(1);
   counters_.flows_opened.Add(1);
+  flow->looking = verdict == Verdict::kLook;
+  flow->number = gate_.Open(question);
   flow->negotiated_mss = MssFor(tuple.guest.address, packet.tcp.mss);
   flow->syn = Hold(packet);
   flow->syn->isn_after = isn_after;
@@ -158,13 +163,19 @@ void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uin
   SetDeadline(*flow);
 }
 
+void TcpFlows::Deny(const Packet& packet) {
+  counters_.Drop(DropCause::kPolicyDenied);
+  if (config_.denial_answer != DenialAnswer::kSilence) SendReset(packet);
+}
+
 Flow* TcpFlows::NewFlow(const TcpTuple& tuple) {
   Flow* flow = table_.Add(tuple);
   if (flow == nullptr) return nullptr;
   flow->pcb.Clear();
   flow->end = FlowEnd::kNone;
   flow->fin_to_relay = flow->host_eof = flow->host_reset = flow->fin_to_guest = flow->abort =
-      flow->close_told = flow->waiting = false;
+      flow->close_told = flow->waiting = flow->looking = flow->answering = false;
+  flow->name.reset();
   flow->keepalives_unanswered = 0;
   flow->bytes_at_relay = flow->drained_since_growth = 0;
   flow->unwritten_offset = flow->acknowledged_offset = 0;
@@ -188,7 +199,7 @@ TcpFlows::Refusal TcpFlows::Resolve(const Endpoint& destination, OpenRequest& re
   const FamilyConfig& family = v4 ? config_.ipv4 : config_.ipv6;
   request.destinations = {destination};
   if (destination.address == family.gateway) {
-    if (!config_.host_loopback) return Refusal::kReset;
+    // The policy allowed it: somebody named the host.
     const Endpoint loopback4{IpAddress::V4(127, 0, 0, 1), destination.port};
     const Endpoint loopback6{*IpAddress::Parse("::1"), destination.port};
     request.destinations = {v4 ? loopback4 : loopback6, v4 ? loopback6 : loopback4};

@@ -63,6 +63,10 @@ void TcpFlows::SetDeadline(Flow& flow) {
             After(flow.last_heard,
                   config_.keepalive_idle + flow.keepalives_unanswered * config_.keepalive_interval);
       }
+      if (flow.looking && flow.pending_bytes > 0) {
+        flow.deadline = std::min(flow.deadline, After(flow.looking_since, kLookTimeout));
+      }
+      if (flow.answering) flow.deadline = After(flow.looking_since, config_.handshake_timeout);
       break;
     case FlowState::kClosing:
       // The relay writes what is left; a host that takes nothing is given up.
@@ -72,8 +76,7 @@ void TcpFlows::SetDeadline(Flow& flow) {
   deadlines_.Schedule(flow);
 }
 
-void TcpFlows::Reset(Flow& flow, Counter& counter, FlowEnd end) {
-  counter.Add(1);
+void TcpFlows::Reset(Flow& flow, FlowEnd end) {
   if (flow.pcb.alive()) {
     engine_.Abort(flow.pcb);
     counters_.resets_to_guest.Add(1);
@@ -93,10 +96,9 @@ void TcpFlows::OnDeadline(Flow& flow) {
       counters_.flows_dial_timeout.Add(1);
       return Close(flow, FlowEnd::kDialTimeout, true);
     case FlowState::kHandshake:
-      return Reset(
-          flow,
-          flow.port != nullptr ? counters_.inbound_dial_timeout : counters_.flows_handshake_timeout,
-          FlowEnd::kHandshakeTimeout);
+      (flow.port != nullptr ? counters_.inbound_dial_timeout : counters_.flows_handshake_timeout)
+          .Add(1);
+      return Reset(flow, FlowEnd::kHandshakeTimeout);
     case FlowState::kClosing:
       flow.abort = true;
       counters_.flows_stalled_timeout.Add(1);
@@ -107,15 +109,24 @@ void TcpFlows::OnDeadline(Flow& flow) {
     case FlowState::kOpen:
       break;
   }
-  if (!flow.pcb.alive()) return Reset(flow, counters_.flows_stalled_timeout, FlowEnd::kStalled);
+  if (flow.answering) return Reset(flow, FlowEnd::kDenied);
+  if (flow.looking && After(flow.looking_since, kLookTimeout) <= now_) {
+    Look(flow, true);
+    return MakeReady(flow);
+  }
+  if (!flow.pcb.alive()) {
+    counters_.flows_stalled_timeout.Add(1);
+    return Reset(flow, FlowEnd::kStalled);
+  }
   if (flow.waiting) {
     const bool silent =
         After(std::max(flow.last_heard, flow.waiting_since), config_.silent_timeout) <= now_;
-    return Reset(flow, silent ? counters_.flows_silent_timeout : counters_.flows_stalled_timeout,
-                 silent ? FlowEnd::kSilent : FlowEnd::kStalled);
+    (silent ? counters_.flows_silent_timeout : counters_.flows_stalled_timeout).Add(1);
+    return Reset(flow, silent ? FlowEnd::kSilent : FlowEnd::kStalled);
   }
   if (flow.keepalives_unanswered >= config_.keepalive_probes) {
-    return Reset(flow, counters_.flows_keepalive_timeout, FlowEnd::kKeepalive);
+    counters_.flows_keepalive_timeout.Add(1);
+    return Reset(flow, FlowEnd::kKeepalive);
   }
   ++flow.keepalives_unanswered;
   counters_.keepalives_sent.Add(1);

@@ -26,10 +26,11 @@ size_t UdpPeers::PathHash::operator()(const PathKey& path) const {
   return SipHash(key, bytes);
 }
 
-UdpPeers::UdpPeers(uint32_t count_max, Duration timeout, Counters& counters)
+UdpPeers::UdpPeers(uint32_t count_max, Duration timeout, Counters& counters, OnEnd on_end)
     : count_max_(count_max),
       timeout_(timeout),
       counters_(counters),
+      on_end_(std::move(on_end)),
       by_path_(0, PathHash{RandomSipKey()}),
       by_seen_(0, TupleHash{RandomSipKey()}),
       leases_(0, TupleHash{RandomSipKey()}) {}
@@ -89,7 +90,7 @@ UdpPeer* UdpPeers::Add(UdpPeerSet& set, const DatagramPath& path, const std::opt
   peer->seen = {.guest = set.guest, .destination = *seen};
   peer->set = &set;
   peer->leased_port = leased_port;
-  peer->heard = now;
+  peer->heard = peer->opened_at = now;
   UdpPeer* added = peer.get();
   const bool is_new =
       by_path_.emplace(PathKey{.set_id = set.id, .path = path}, std::move(peer)).second;
@@ -134,6 +135,7 @@ void UdpPeers::Refresh(UdpPeer& peer, Time now) {
 }
 
 void UdpPeers::Remove(UdpPeer& peer) {
+  if (on_end_) on_end_(peer);
   UdpPeerSet& set = *peer.set;
   if (peer.leased_port != 0) {
     leases_.find({.guest = set.guest, .destination = {set.gateway, 0}})

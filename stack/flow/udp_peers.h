@@ -17,6 +17,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -42,6 +43,10 @@ struct UdpPeer {
   uint16_t leased_port = 0;  // of the gateway; 0: none
   Time heard;
   Links in_all, in_set;
+  // Its owner's.
+  uint64_t number = 0;
+  uint64_t bytes_to_host = 0, bytes_to_guest = 0;
+  Time opened_at{};
 };
 
 // Peers in the order in which they were heard of last.
@@ -82,7 +87,9 @@ inline constexpr uint16_t kLeaseFirst = 32'768, kLeaseLast = 60'999;
 class UdpPeers final {
  public:
   // `count_max` of each set, at most as many as there are ports to lease.
-  UdpPeers(uint32_t count_max, Duration timeout, Counters& counters);
+  // `on_end` is told of each that is forgotten.
+  using OnEnd = std::function<void(const UdpPeer&)>;
+  UdpPeers(uint32_t count_max, Duration timeout, Counters& counters, OnEnd on_end = {});
   UdpPeers(const UdpPeers&) = delete;
   UdpPeers& operator=(const UdpPeers&) = delete;
 
@@ -100,6 +107,7 @@ class UdpPeers final {
   // if no port can be leased.
   [[nodiscard]] UdpPeer* Add(UdpPeerSet& set, const DatagramPath& path,
                              const std::optional<Endpoint>& as, Time now);
+  void Remove(UdpPeer& peer);
   // Heard of again.
   void Refresh(UdpPeer& peer, Time now);
 
@@ -109,6 +117,10 @@ class UdpPeers final {
   [[nodiscard]] Time next_expiry() const;
 
   [[nodiscard]] size_t count() const { return by_path_.size(); }
+  template <typename Visitor>
+  void ForEach(Visitor&& visit) const {
+    for (const auto& [path, peer] : by_path_) visit(*peer);
+  }
 
  private:
   struct PathKey {
@@ -136,11 +148,11 @@ class UdpPeers final {
   [[nodiscard]] std::optional<Endpoint> Unused(const UdpPeerSet& set, const Endpoint& as);
   // 0: all are in use.
   [[nodiscard]] uint16_t Lease(const UdpPeerSet& set);
-  void Remove(UdpPeer& peer);
 
   const uint32_t count_max_;
   const Duration timeout_;
   Counters& counters_;
+  const OnEnd on_end_;
   absl::flat_hash_map<PathKey, std::unique_ptr<UdpPeer>, PathHash> by_path_;
   absl::flat_hash_map<TcpTuple, UdpPeer*, TupleHash, TupleEqual> by_seen_;
   // By guest port, as {guest's endpoint, gateway with port 0}.

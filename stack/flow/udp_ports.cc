@@ -10,13 +10,23 @@
 namespace penstock {
 
 UdpPorts::UdpPorts(const Config& config, DatagramsToGuest& to_guest, DatagramEnds& ends,
-                   Counters& counters, std::function<void(const IpAddress& guest)> solicit)
+                   Counters& counters, Gate& gate,
+                   std::function<void(const IpAddress& guest)> solicit)
     : config_(config),
       to_guest_(to_guest),
       ends_(ends),
       counters_(counters),
+      gate_(gate),
       solicit_(std::move(solicit)),
-      peers_(config.udp_peer_count_max, config.udp_peer_timeout, counters) {}
+      peers_(config.udp_peer_count_max, config.udp_peer_timeout, counters,
+             [this](const UdpPeer& peer) {
+               gate_.Close(QuestionOf(static_cast<const Port&>(*peer.set), peer.path),
+                           {.flow = peer.number,
+                            .reason = "ended",
+                            .bytes_to_host = peer.bytes_to_host,
+                            .bytes_to_guest = peer.bytes_to_guest,
+                            .age = now_ - peer.opened_at});
+             }) {}
 
 UdpPorts::~UdpPorts() = default;
 
@@ -106,6 +116,7 @@ bool UdpPorts::ToGuest(DatagramEnd& end, Datagram& datagram) {
       {.source = peer->seen.destination, .destination = peer->seen.guest, .payload = payload},
       datagram.segment_bytes);
   port.info.bytes_to_guest += sent.bytes;
+  peer->bytes_to_guest += sent.bytes;
   return sent.referred;
 }
 
@@ -124,9 +135,49 @@ UdpPeer* UdpPorts::PeerOf(Port& port, const Datagram& datagram) {
     counters_.udp_denied.Add(datagram.count());
     return nullptr;
   }
+  if (gate_.Ask(QuestionOf(port, path)) == Verdict::kDeny) {
+    counters_.udp_denied.Add(datagram.count());
+    return nullptr;
+  }
   UdpPeer* peer = peers_.Add(port, path, Identity(port, client), now_);
-  if (peer == nullptr) counters_.udp_lost_no_port.Add(datagram.count());
+  if (peer == nullptr) {
+    counters_.udp_lost_no_port.Add(datagram.count());
+    return nullptr;
+  }
+  peer->number = gate_.Open(QuestionOf(port, path));
   return peer;
+}
+
+GateQuestion UdpPorts::QuestionOf(const Port& port, const DatagramPath& path) {
+  return {.direction = Direction::kIngress,
+          .protocol = PolicyProtocol::kUdp,
+          .guest = port.guest,
+          .peer = {path.peer.address.Unmapped(), path.peer.port}};
+}
+
+void UdpPorts::AddTo(std::vector<FlowInfo>& rows) const {
+  peers_.ForEach([&](const UdpPeer& peer) {
+    const GateQuestion question = QuestionOf(static_cast<const Port&>(*peer.set), peer.path);
+    rows.push_back({.protocol = PolicyProtocol::kUdp,
+                    .guest = question.guest,
+                    .destination = peer.seen.destination,
+                    .client = question.peer,
+                    .state = peer.bytes_to_host > 0 ? "answered" : "unanswered",
+                    .bytes_to_host = peer.bytes_to_host,
+                    .bytes_to_guest = peer.bytes_to_guest,
+                    .age = now_ - peer.opened_at});
+  });
+}
+
+void UdpPorts::CutDenied() {
+  std::vector<UdpPeer*> denied;
+  peers_.ForEach([&](UdpPeer& peer) {
+    if (!gate_.StillAllows(QuestionOf(static_cast<Port&>(*peer.set), peer.path))) {
+      denied.push_back(&peer);
+    }
+  });
+  for (UdpPeer* peer : denied) peers_.Remove(*peer);
+  counters_.flows_cut.Add(denied.size());
 }
 
 Endpoint UdpPorts::HostEndpoint(const Port& port, const DatagramPath& path) {
@@ -177,8 +228,7 @@ bool UdpPorts::FromGuest(const Packet& packet) {
   return true;
 }
 
-bool UdpPorts::SendOne(Port& port, const UdpPeer& peer, std::span<const uint8_t> payload,
-                       bool several) {
+bool UdpPorts::SendOne(Port& port, UdpPeer& peer, std::span<const uint8_t> payload, bool several) {
   Datagram* datagram = ends_.NewDatagram(port, payload.size());
   if (datagram == nullptr) {
     // Of several in one frame some may find room; the others are lost without a frame.
@@ -191,6 +241,7 @@ bool UdpPorts::SendOne(Port& port, const UdpPeer& peer, std::span<const uint8_t>
   counters_.udp_datagrams_to_host.Add(1);
   counters_.udp_bytes_to_host.Add(payload.size());
   port.info.bytes_to_host += payload.size();
+  peer.bytes_to_host += payload.size();
   return true;
 }
 

@@ -31,7 +31,9 @@
 #include "stack/counters.h"
 #include "stack/flow/datagram_ends.h"
 #include "stack/flow/datagrams_to_guest.h"
+#include "stack/flow/gate.h"
 #include "stack/flow/udp_peers.h"
+#include "stack/stack.h"
 #include "stack/wire/packet.h"
 
 namespace penstock {
@@ -41,7 +43,7 @@ class UdpPorts final : public DatagramPorts, private DatagramOwner {
   // While the guest's MAC is not known, `solicit` is called for each datagram that would
   // need it. All references outlive this.
   UdpPorts(const Config& config, DatagramsToGuest& to_guest, DatagramEnds& ends, Counters& counters,
-           std::function<void(const IpAddress& guest)> solicit);
+           Gate& gate, std::function<void(const IpAddress& guest)> solicit);
   ~UdpPorts();
   UdpPorts(const UdpPorts&) = delete;
   UdpPorts& operator=(const UdpPorts&) = delete;
@@ -52,6 +54,10 @@ class UdpPorts final : public DatagramPorts, private DatagramOwner {
   // The guest is reached at another address (of `link`): ports lead there, and their peers
   // of before are forgotten.
   void OnGuestMoved();
+  // A row for each peer.
+  void AddTo(std::vector<FlowInfo>& rows) const;
+  // Forgets the peers that the policies deny now.
+  void CutDenied();
 
   void BeginPass(Time now);
   // False: the packet is not for a peer of ours. True: it was counted, as consumed or
@@ -75,8 +81,9 @@ class UdpPorts final : public DatagramPorts, private DatagramOwner {
   [[nodiscard]] bool ToGuest(DatagramEnd& end, Datagram& datagram) override;
   void Forget(DatagramEnd& end) override;
   // False: there is no room for it. `several`: it is one of several in a frame.
-  [[nodiscard]] bool SendOne(Port& port, const UdpPeer& peer, std::span<const uint8_t> payload,
+  [[nodiscard]] bool SendOne(Port& port, UdpPeer& peer, std::span<const uint8_t> payload,
                              bool several);
+  [[nodiscard]] static GateQuestion QuestionOf(const Port& port, const DatagramPath& path);
   [[nodiscard]] UdpPeer* PeerOf(Port& port, const Datagram& datagram);
   // Whom the guest should see; nullopt: the gateway.
   [[nodiscard]] std::optional<Endpoint> Identity(const Port& port, const Endpoint& client) const;
@@ -89,6 +96,7 @@ class UdpPorts final : public DatagramPorts, private DatagramOwner {
   DatagramsToGuest& to_guest_;
   DatagramEnds& ends_;
   Counters& counters_;
+  Gate& gate_;
   const std::function<void(const IpAddress& guest)> solicit_;
   UdpPeers peers_;
   Time now_{};

@@ -58,6 +58,11 @@ enum class AddressGroup : uint8_t {
   kNone,
 };
 
+// Two policies stand on top of each other, and both must allow: that of whoever runs the
+// platform, and that of whoever runs the sandbox.
+enum class PolicyLayer : uint8_t { kPlatform, kTenant };
+
+[[nodiscard]] std::string_view Name(PolicyLayer layer);        // "tenant"
 [[nodiscard]] std::string_view Name(Direction direction);      // "egress"
 [[nodiscard]] std::string_view Name(PolicyProtocol protocol);  // "tcp"
 [[nodiscard]] std::string_view Name(AddressGroup group);       // "link-local"

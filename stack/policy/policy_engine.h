@@ -23,10 +23,6 @@
 
 namespace penstock {
 
-enum class PolicyLayer : uint8_t { kPlatform, kTenant };
-
-[[nodiscard]] std::string_view Name(PolicyLayer layer);  // "tenant"
-
 class PolicyEngine final {
  public:
   explicit PolicyEngine(const PolicyContext& context);

@@ -45,7 +45,11 @@ Drop CheckIpv4Destination(const Packet& packet, bool dhcp, const FamilyConfig& f
   if (IsMulticast(address)) return DropCause::kMulticast;
   if (IsNeverAHost(address)) return DropCause::kMartianAddress;
   if (IsSubnetBroadcast(address, family)) return DropCause::kBroadcast;
-  if (IsLinkLocal(address) && !InPrefix(address, family.gateway, family.prefix_length)) {
+  // Where clouds keep their metadata is the policy's to open: it is a host, reached by way
+  // of the host's own link.
+  static const IpAddress kMetadata = IpAddress::V4(169, 254, 169, 254);
+  if (IsLinkLocal(address) && address != kMetadata &&
+      !InPrefix(address, family.gateway, family.prefix_length)) {
     return DropCause::kMartianAddress;
   }
   return std::nullopt;

@@ -63,8 +63,8 @@ std::string Summary(const Statistics& statistics) {
   if (statistics.flows.empty()) text += "  none\n";
   for (const FlowInfo& flow : statistics.flows) {
     absl::StrAppendFormat(
-        &text, "  %-24s -> %-24s %-12s %9.1f ms   to host %10s (%s)   to guest %10s (%s)\n",
-        flow.guest.ToString(), flow.destination.ToString(),
+        &text, "  %-4s %-24s -> %-24s %-12s %9.1f ms   to host %10s (%s)   to guest %10s (%s)\n",
+        std::string(Name(flow.protocol)), flow.guest.ToString(), flow.destination.ToString(),
         flow.end.empty() ? flow.state : flow.end, Milliseconds(flow.age),
         BytesText(static_cast<double>(flow.bytes_to_host)), Rate(flow.bytes_to_host, flow.age),
         BytesText(static_cast<double>(flow.bytes_to_guest)), Rate(flow.bytes_to_guest, flow.age));
@@ -100,10 +100,13 @@ std::string Lines(const Statistics& statistics) {
   }
   for (const FlowInfo& flow : statistics.flows) {
     absl::StrAppendFormat(
-        &text, "flow guest=%s destination=%s state=%s end=%s to_host=%d to_guest=%d age_ms=%d\n",
+        &text,
+        "flow guest=%s destination=%s state=%s end=%s to_host=%d to_guest=%d age_ms=%d "
+        "protocol=%s\n",
         flow.guest.ToString(), flow.destination.ToString(), Token(flow.state), Token(flow.end),
         flow.bytes_to_host, flow.bytes_to_guest,
-        std::chrono::duration_cast<std::chrono::milliseconds>(flow.age).count());
+        std::chrono::duration_cast<std::chrono::milliseconds>(flow.age).count(),
+        std::string(Name(flow.protocol)));
   }
   for (const PublishedPort& port : statistics.ports) {
     absl::StrAppendFormat(&text,

@@ -103,8 +103,9 @@ class GuestDatagramsTest : public testing::TestWithParam<Family> {
     Make();
   }
   void Make() {
-    udp_.emplace(DatagramKind::kUdp, config_, to_guest_, ends_, counters_);
-    echo_.emplace(DatagramKind::kEcho, config_, to_guest_, ends_, counters_);
+    gate_.emplace(config_, counters_);
+    udp_.emplace(DatagramKind::kUdp, config_, to_guest_, ends_, counters_, *gate_);
+    echo_.emplace(DatagramKind::kEcho, config_, to_guest_, ends_, counters_, *gate_);
   }
   void TearDown() override {
     relay_->Shutdown();
@@ -116,6 +117,7 @@ class GuestDatagramsTest : public testing::TestWithParam<Family> {
   }
   void Pass(const std::vector<Bytes>& frames = {}, const Offload& offload = {}) {
     batch_.SetTime(now_);
+    gate_->BeginPass(now_);
     udp_->BeginPass(now_);
     echo_->BeginPass(now_);
     ends_.TakeFromRelays();
@@ -172,6 +174,7 @@ class GuestDatagramsTest : public testing::TestWithParam<Family> {
       std::make_shared<Relay>(io_, RelayOptions{.make_guest_socket = &Play}, stack_bell_);
   DatagramsToGuest to_guest_{config_, capabilities_, addresses_, batch_, counters_};
   DatagramEnds ends_{batch_, counters_, {relay_.get()}};
+  std::optional<Gate> gate_;
   std::optional<GuestDatagrams> udp_, echo_;
   UdpGuest guest_;
   Time now_{1h};
@@ -419,6 +422,108 @@ TEST_P(GuestDatagramsTest, ASocketThatTakesNothing) {
   for (int i = 0; i < 3'000; ++i) Pass({frame});
   EXPECT_GT(counters_.Snapshot().drops_of(DropCause::kUdpQueueFull), 100u);
   EXPECT_LE(Sockets()[0]->Sent().size() * 1'400, DatagramPool::kPipeBytesMax);
+}
+
+// ---------------------------------------------------------------- the policy
+
+std::shared_ptr<const Policy> PolicyOf(std::string_view text) {
+  auto policy = Policy::Parse(text);
+  EXPECT_TRUE(policy.ok()) << policy.status().message();
+  return policy.ok() ? *policy : nullptr;
+}
+
+TEST_P(GuestDatagramsTest, WhatIsDeniedCostsNoSocketAndIsProhibited) {
+  config_.tenant_policy = PolicyOf("deny egress any:7\ndefault egress allow\n");
+  config_.event_count_max = 16;
+  Make();
+  Pass({Frame(Bytes(10, 1))});
+  EXPECT_EQ(Sockets().size(), 0u);
+  const Bytes error = Error();
+  EXPECT_EQ(error[0], v4() ? 3 : 1);
+  EXPECT_EQ(error[1], v4() ? 13 : 1);
+  EXPECT_EQ(counters_.drops[static_cast<size_t>(DropCause::kPolicyDenied)].value(), 1u);
+  Event event;
+  ASSERT_TRUE(gate_->events().Take(event));
+  EXPECT_EQ(event.kind, EventKind::kDenied);
+  EXPECT_EQ(event.protocol, PolicyProtocol::kUdp);
+  EXPECT_EQ(event.peer, Server(7));
+  EXPECT_EQ(event.rule->text, "deny egress any:7");
+  // Another port of the same host is another conversation.
+  Pass({Frame(Bytes(10, 1), 5'000, Server(8))});
+  EXPECT_EQ(Sockets().size(), 1u);
+  // From a mapping that lives it is denied all the same.
+  Pass({Frame(Bytes(10, 1), 5'000, Server(7))});
+  EXPECT_EQ(Sockets()[0]->Sent().size(), 1u);
+}
+
+TEST_P(GuestDatagramsTest, OrIsMetWithSilence) {
+  config_.tenant_policy = PolicyOf("deny egress any\n");
+  config_.denial_answer = DenialAnswer::kSilence;
+  Make();
+  Pass({Frame(Bytes(10, 1)), Echo(1, Bytes(4))});
+  EXPECT_TRUE(frames_.empty());
+  EXPECT_EQ(Sockets().size(), 0u);
+  EXPECT_EQ(counters_.denied_to_host.value(), 2u);
+}
+
+// The filtering by address takes what another port of the host sends, but the guest may
+// speak only to those ports that the policy has.
+TEST_P(GuestDatagramsTest, EachPortIsAskedForWhateverTheFiltering) {
+  config_.tenant_policy = PolicyOf("deny egress any:9\ndefault egress allow\n");
+  for (const UdpFiltering filtering : {UdpFiltering::kAddress, UdpFiltering::kNone}) {
+    Sockets().clear();
+    frames_.clear();
+    config_.udp_filtering = filtering;
+    Make();
+    Pass({Frame(Bytes(10, 1)), Frame(Bytes(10, 1), 5'000, Server(9))});
+    EXPECT_EQ(Sockets()[0]->Sent().size(), 1u);
+    frames_.clear();
+    // Nor may whom it may not speak to speak to it.
+    Sockets()[0]->Arrive(Server(9), Bytes(4, 1));
+    Sockets()[0]->Arrive(Server(10), Bytes(4, 2));
+    Pass();
+    const auto received = Received();
+    ASSERT_EQ(received.size(), 1u);
+    EXPECT_EQ(received[0].source, Server(10));
+    for (const auto& socket : Sockets()) (void)socket->Sent();
+    relay_->ServePipes();
+    ends_.ShutdownBatch();
+    udp_->Shutdown();
+    echo_->Shutdown();
+    for (const auto& socket : Sockets()) socket->self = nullptr;
+  }
+}
+
+TEST_P(GuestDatagramsTest, ANewPolicyLeavesConversationsUnlessItIsToCut) {
+  config_.event_count_max = 16;
+  Make();
+  Pass({Frame(Bytes(10, 1)), Frame(Bytes(10, 1), 5'000, Server(8))});
+  gate_->engine().SetPolicy(PolicyLayer::kTenant,
+                            PolicyOf("deny egress any:7\ndefault egress allow\n"));
+  Pass({Frame(Bytes(10, 1))});
+  EXPECT_EQ(Sockets()[0]->Sent().size(), 3u);
+  udp_->CutDenied();
+  EXPECT_EQ(counters_.flows_cut.value(), 1u);
+  Pass({Frame(Bytes(10, 1)), Frame(Bytes(10, 1), 5'000, Server(8))});
+  EXPECT_EQ(Sockets()[0]->Sent().size(), 1u);
+  EXPECT_EQ(Sockets().size(), 1u);
+  std::vector<Event> closed;
+  for (Event event; gate_->events().Take(event);) {
+    if (event.kind == EventKind::kFlowClosed) closed.push_back(event);
+  }
+  ASSERT_EQ(closed.size(), 1u);
+  EXPECT_EQ(closed[0].peer, Server(7));
+  EXPECT_EQ(closed[0].bytes_to_host, 20u);
+}
+
+// The last conversation takes the socket with it.
+TEST_P(GuestDatagramsTest, CutAltogetherTheSocketIsClosed) {
+  Pass({Frame(Bytes(10, 1))});
+  gate_->engine().SetPolicy(PolicyLayer::kPlatform, PolicyOf("deny egress any\n"));
+  udp_->CutDenied();
+  Pass();
+  EXPECT_TRUE(Sockets()[0]->closed);
+  EXPECT_EQ(counters_.udp_mappings.value(), 0u);
 }
 
 }  // namespace

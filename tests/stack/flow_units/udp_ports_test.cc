@@ -44,7 +44,7 @@ class UdpPortsTest : public testing::Test {
   void SetUp() override { Make(); }
   void Make() {
     ports_.reset();
-    ports_.emplace(config_, to_guest_, ends_, counters_,
+    ports_.emplace(config_, to_guest_, ends_, counters_, gate_,
                    [this](const IpAddress& guest) { solicited_.push_back(guest); });
     now_ += 1h;
   }
@@ -152,6 +152,7 @@ class UdpPortsTest : public testing::Test {
   std::map<uint32_t, PlayedTask> tasks_;
   DatagramsToGuest to_guest_{config_, capabilities_, addresses_, batch_, counters_};
   DatagramEnds ends_{batch_, counters_, {relay_.get()}};
+  Gate gate_{config_, counters_};
   std::optional<UdpPorts> ports_;
   UdpGuest guest_;
   Time now_{1h};
