@@ -207,8 +207,9 @@ TEST_P(PolicyFlowTest, ASilentGuestLosesNothing) {
   Connection connection = Establish();
   guest().Advance(60s);
   EXPECT_EQ(counters().first_bytes_looked_at, 0u);
-  connection.flow.Send({.payload = "GET / HTTP/1.1\r\nHost: www.test\r\n\r\n"});
-  ReadTo(connection.host, 35);
+  const std::string request = "GET / HTTP/1.1\r\nHost: www.test\r\n\r\n";
+  connection.flow.Send({.payload = request});
+  ReadTo(connection.host, request.size());
 }
 
 // Five seconds after its first byte a guest has shown its name, or is denied.

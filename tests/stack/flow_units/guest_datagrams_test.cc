@@ -334,6 +334,8 @@ TEST_P(GuestDatagramsTest, FaultsQuoteTheGuestsPacket) {
 
 TEST_P(GuestDatagramsTest, TheHostsLoopbackIsTheGateway) {
   const IpAddress loopback = v4() ? IpAddress::V4(127, 0, 0, 1) : *IpAddress::Parse("::1");
+  config_.host_loopback = true;
+  Make();
   Pass({Frame(Bytes(3), 5'000, {Gateway(), 7}, {.hop_limit = 1})});
   PlayedSocket& socket = *Sockets()[0];
   const auto sent = socket.Sent();

@@ -236,7 +236,7 @@ std::vector<DropCase> AddressCases() {
   std::vector<DropCase> cases;
   for (const char* address :
        {"127.0.0.1", "127.255.255.255", "0.0.0.0", "0.1.2.3", "240.0.0.1", "255.255.255.254",
-        "169.254.169.254", "10.0.2.15", "::", "::1", "::ffff:127.0.0.1", "::ffff:192.0.2.80",
+        "169.254.169.253", "10.0.2.15", "::", "::1", "::ffff:127.0.0.1", "::ffff:192.0.2.80",
         "::7f00:1", "::192.0.2.80", "fe80::1", "febf::1", "fd00::15"}) {
     cases.push_back({"To_" + std::string(address), DropCause::kMartianAddress, To(address)});
   }
