@@ -239,11 +239,17 @@ CompiledPolicy::Outcome CompiledPolicy::Decide(const PolicyQuestion& question,
   return out;
 }
 
-uint32_t CompiledPolicy::ReachByName(std::string_view name, bool may_allow) const {
+uint32_t CompiledPolicy::ReachByName(std::string_view name, const Whom& whom) const {
   uint32_t first = kNoRule;
   names_.ForEach(name, [&](const NameIndex::Tables& tables) {
     first = std::min(first, tables_.FirstForReach(tables.deny));
-    if (may_allow) first = std::min(first, tables_.FirstForReach(tables.allow));
+    // Where something is shut, a name may allow no more than it may in Decide: ICMP to the
+    // host.
+    if (whom.shut == Shut::kNothing) {
+      first = std::min(first, tables_.FirstForReach(tables.allow));
+    } else if (whom.shut == Shut::kHost) {
+      first = std::min(first, tables_.First(tables.allow, PolicyProtocol::kIcmp, 0));
+    }
   });
   return first;
 }
@@ -258,13 +264,10 @@ CompiledPolicy::Outcome CompiledPolicy::MayReach(const Policy::Reach& reach,
     out.whom.group = AddressGroup::kPublic;
     out.by_address = tables_.FirstForReach(unaddressed_);
   }
-  // To ICMP the least is shut: what it may reach may be reached.
-  const PolicyProtocol protocol = PolicyProtocol::kIcmp;
   out.rule = out.by_address;
-  if (!reach.name.empty()) {
-    out.rule = std::min(out.rule, ReachByName(reach.name, !IsShut(out.whom, protocol)));
-  }
-  if (Allows(out.rule, out.whom, protocol)) out.verdict = Verdict::kAllow;
+  if (!reach.name.empty()) out.rule = std::min(out.rule, ReachByName(reach.name, out.whom));
+  // To ICMP the least is shut: what it may reach may be reached.
+  if (Allows(out.rule, out.whom, PolicyProtocol::kIcmp)) out.verdict = Verdict::kAllow;
   return out;
 }
 

@@ -107,7 +107,7 @@ class CompiledPolicy final {
   // The first of the rules with names that match.
   [[nodiscard]] uint32_t FirstByNames(const PolicyQuestion& question, const Whom& whom,
                                       const NamePins& pins, Time now) const;
-  [[nodiscard]] uint32_t ReachByName(std::string_view name, bool may_allow) const;
+  [[nodiscard]] uint32_t ReachByName(std::string_view name, const Whom& whom) const;
   // Calls visit(table) for each table that may have a rule before `first`.
   template <typename Visit>
   void VisitByAddress(const Whom& whom, const uint32_t& first, Visit&& visit) const;

@@ -116,6 +116,9 @@ bool TargetReader::CheckCharacters() {
 }
 
 bool TargetReader::Split() {
+  if (const size_t scheme = text_.find("://"); scheme != std::string_view::npos) {
+    return Wrong(text_.substr(scheme), "a URL is no destination: write its host and port alone");
+  }
   if (text_[0] == '[') return SplitAfterBracket();
   const size_t slash = text_.find('/');
   if (LooksLikeIpv6(text_.substr(0, slash))) return SplitBareIpv6();
@@ -181,8 +184,8 @@ bool TargetReader::ReadDestination() {
                  " without them");
   }
   if (destination_ == "any") return true;
-  if (destination_[0] == '@') return ReadGroup();
   const size_t slash = destination_.find('/');
+  if (destination_[0] == '@' && slash == std::string_view::npos) return ReadGroup();
   const std::string_view address = destination_.substr(0, slash);
   if (address.find(':') != std::string_view::npos || LooksLikeIpv4(address)) {
     return ReadNetwork(address, slash == std::string_view::npos

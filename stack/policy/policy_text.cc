@@ -23,13 +23,11 @@ class LineReader final {
   }
 
   [[nodiscard]] bool at_end() const { return rest_.empty(); }
-  // The next word; empty, and behind the last one, where there is none.
+  // The next word; where there is none, what is empty behind the last one.
   [[nodiscard]] std::string_view Take() {
     const auto end = std::find_if(rest_.begin(), rest_.end(), IsSpace);
     const std::string_view word = rest_.substr(0, static_cast<size_t>(end - rest_.begin()));
-    // What is missing would stand one space behind what is there.
-    if (word.empty())
-      return line_.substr(std::min(line_.size(), behind_ + (behind_ > 0 ? 1 : 0)), 0);
+    if (word.empty()) return line_.substr(behind_, 0);
     rest_.remove_prefix(word.size());
     behind_ = ColumnOf(word) + word.size();
     words_ += words_.empty() ? "" : " ";
