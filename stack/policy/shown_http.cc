@@ -1,9 +1,12 @@
 // RFC 9112 2.2 (lines), 3 (request line), 3.2 (target and Host), 5 (fields).
 //
-// A first line is HTTP if it is a method, a target and a version, parted by what servers
-// take for white space. Whatever else is in it, or in the fields, has then to be exactly as
-// the RFC says: a Host behind a folded line, a second one, one with a space before its
-// colon are each seen by some servers and not by others.
+// A first line is HTTP if it begins like a method and a later word of it like a version,
+// parted by what any server takes for white space. Whatever else is in it, or in the fields,
+// has then to be exactly as the RFC says: a Host behind a folded line, a second one, one
+// with a space before its colon are each seen by some servers and not by others.
+//
+// A header of the PROXY protocol, of either version, hides what follows from us and not from
+// a server that takes it: unreadable, too.
 #include "stack/policy/shown_http.h"
 
 #include <algorithm>
@@ -11,6 +14,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "relay/endpoint.h"
 #include "stack/policy/canonical_name.h"
@@ -21,11 +25,14 @@ namespace {
 using Kind = ShownName::Kind;
 using Protocol = ShownName::Protocol;
 
+// Version 2 of the PROXY protocol begins with this, behind four bytes of empty lines.
+constexpr std::string_view kProxyVersion2("\r\n\r\n\0\r\nQUIT\n", 12);
+
 ShownName Shows(Kind kind, std::string name = {}) {
   return {.kind = kind, .protocol = Protocol::kHttp, .name = std::move(name)};
 }
 ShownName Unreadable() { return Shows(Kind::kUnreadable); }
-ShownName Other() { return {.kind = Kind::kNone, .protocol = Protocol::kOther, .name = {}}; }
+ShownName Other() { return {.kind = Kind::kNone}; }
 
 bool IsAlphanumeric(char c) {
   return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
@@ -59,34 +66,44 @@ std::optional<std::string_view> TakeLine(std::string_view& rest) {
 bool MayBeRequest(std::string_view front) {
   const auto behind_method = std::find_if_not(front.begin(), front.end(), IsTokenCharacter);
   if (behind_method == front.end()) return true;
-  if (behind_method == front.begin() || !IsSpace(*behind_method)) return false;
-  return std::all_of(behind_method, front.end(),
-                     [](char c) { return IsSpace(c) || !IsControl(c); });
+  return behind_method != front.begin() && IsSpace(*behind_method);
 }
 
 struct RequestLine {
   std::string_view method, target, version;
 };
 
-// nullopt: this is none of HTTP/1 or later. `is_strict`: it has three words, parted by one
-// space each, and nothing in front or behind.
-std::optional<RequestLine> ReadRequestLine(std::string_view line, bool& is_strict) {
-  std::string_view rest = line;
-  while (!rest.empty() && IsSpace(rest.back())) rest.remove_suffix(1);
-  const auto last_space = std::find_if(rest.rbegin(), rest.rend(), IsSpace);
-  const std::string_view version(last_space.base(), rest.end());
-  if (version.size() < 5 || !EqualsIgnoringCase(version.substr(0, 5), "http/")) return std::nullopt;
-  const auto method_end = std::find_if(rest.begin(), rest.end(), IsSpace);
-  const std::string_view method(rest.begin(), method_end);
-  if (method.size() == rest.size()) return std::nullopt;
-  const size_t target_end = rest.size() - version.size() - 1;
-  const std::string_view target =
-      method.size() < target_end ? rest.substr(method.size() + 1, target_end - method.size() - 1)
-                                 : std::string_view();
-  is_strict = rest.size() == line.size() && !target.empty() &&
-              std::none_of(target.begin(), target.end(), IsSpace) && line[method.size()] == ' ' &&
-              *std::prev(last_space.base()) == ' ';
-  return RequestLine{.method = method, .target = target, .version = version};
+// Its words, at most four of them.
+std::vector<std::string_view> WordsOf(std::string_view line) {
+  std::vector<std::string_view> words;
+  while (words.size() < 4) {
+    const auto begin = std::find_if_not(line.begin(), line.end(), IsSpace);
+    const auto end = std::find_if(begin, line.end(), IsSpace);
+    if (begin == end) break;
+    words.emplace_back(begin, end);
+    line = std::string_view(end, line.end());
+  }
+  return words;
+}
+
+// Some server may take it for the line of a request.
+bool LooksLikeRequest(std::string_view line) {
+  for (size_t at = 1; at + 5 <= line.size(); ++at) {
+    if (IsSpace(line[at - 1]) && EqualsIgnoringCase(line.substr(at, 5), "http/")) return true;
+  }
+  return false;
+}
+
+// nullopt unless it is "METHOD TARGET HTTP/1.x" to the letter.
+std::optional<RequestLine> ReadRequestLine(std::string_view line) {
+  const std::vector<std::string_view> words = WordsOf(line);
+  if (words.size() != 3 || std::any_of(line.begin(), line.end(), IsControl)) return std::nullopt;
+  // One space between two words, and nothing in front or behind.
+  if (words[0].size() + words[1].size() + words[2].size() + 2 != line.size()) return std::nullopt;
+  const bool is_version_1 = words[2].size() == 8 && words[2].starts_with("HTTP/1.") &&
+                            words[2][7] >= '0' && words[2][7] <= '9';
+  if (!is_version_1) return std::nullopt;
+  return RequestLine{.method = words[0], .target = words[1], .version = words[2]};
 }
 
 // The host of `authority` = uri-host [":" port]; nullopt if it is none. Empty: it names
@@ -185,19 +202,20 @@ ShownName FromHead(const RequestLine& request, const Fields& fields) {
 
 ShownName ShownByHttp(std::span<const uint8_t> bytes) {
   std::string_view rest(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  // A server ignores empty lines in front (RFC 9112 2.2).
-  rest.remove_prefix(std::min(rest.size(), rest.find_first_not_of("\r\n")));
-  const std::string_view front = rest.substr(0, rest.find('\n'));
-  if (!MayBeRequest(front)) return Other();
+  if (rest.starts_with(kProxyVersion2)) return {.kind = Kind::kUnreadable};
+  if (kProxyVersion2.starts_with(rest)) return {.kind = Kind::kNeedMore};
+  // A server ignores empty lines in front (RFC 9112 2.2), and some of them more.
+  const size_t blank_bytes = std::min(rest.size(), rest.find_first_not_of(" \t\v\f\r\n"));
+  const bool is_empty_lines =
+      rest.substr(0, blank_bytes).find_first_not_of("\r\n") == std::string_view::npos;
+  rest.remove_prefix(blank_bytes);
+  if (!MayBeRequest(rest.substr(0, rest.find('\n')))) return Other();
   const std::optional<std::string_view> line = TakeLine(rest);
-  if (!line) return {.kind = Kind::kNeedMore, .protocol = Protocol::kOther, .name = {}};
-  bool is_strict = false;
-  const std::optional<RequestLine> request = ReadRequestLine(*line, is_strict);
-  if (!request) return Other();
-  const bool is_version_1 = request->version.size() == 8 &&
-                            request->version.starts_with("HTTP/1.") && request->version[7] >= '0' &&
-                            request->version[7] <= '9';
-  if (!is_strict || !is_version_1) return Unreadable();
+  if (!line) return {.kind = Kind::kNeedMore};
+  if (line->starts_with("PROXY ")) return {.kind = Kind::kUnreadable};
+  if (!LooksLikeRequest(*line)) return Other();
+  const std::optional<RequestLine> request = ReadRequestLine(*line);
+  if (!request || !is_empty_lines) return Unreadable();
   Fields fields;
   for (;;) {
     const std::optional<std::string_view> field = TakeLine(rest);

@@ -198,7 +198,7 @@ TEST(ShownName, NothingIsSaidBeforeTheFirstByte) {
 
 TEST(ShownName, OtherProtocolsAreToldByTheirFirstBytes) {
   for (const char* first : {"\x01", "\x80", "\xff", "\x10\x20", "(", "{", "\x16\x02", "\x16\x16",
-                            "\x05\x01", "<stream", "a(", "a{"}) {
+                            "\x05\x01", "<stream", "a(", "a{", " {", "\r\n{"}) {
     EXPECT_EQ(Shown(first), "other none") << first;
   }
   EXPECT_EQ(Shown(std::string_view("\0\0\0\x08", 4)), "other none");
@@ -293,13 +293,27 @@ TEST(ShownName, HeadsThatCanBeReadInTwoWays) {
         "\r" + host}) {
     EXPECT_EQ(Shown("GET / HTTP/1.1\r\n" + fields + "\r\n"), "http unreadable") << fields;
   }
-  for (const char* line :
-       {"GET  / HTTP/1.1", "GET / HTTP/1.1 ", "GET\t/ HTTP/1.1", "GET / x HTTP/1.1",
-        "GET /\tHTTP/1.1", "GET  HTTP/1.1", "GET HTTP/1.1", "GET / HTTP/1.", "GET / HTTP/1.10",
-        "GET / HTTP/2.0", "GET / HTTP/1", "GET / HTTP/1.x", "GET / http/1.1", "GET / HTTP/",
-        "GET\r/ HTTP/1.1", "GET /\x0bHTTP/1.1"}) {
+  for (const char* line : {"GET  / HTTP/1.1",      "GET / HTTP/1.1 ",
+                           "GET\t/ HTTP/1.1",      "GET / x HTTP/1.1",
+                           "GET /\tHTTP/1.1",      "GET  HTTP/1.1",
+                           "GET HTTP/1.1",         "GET / HTTP/1.",
+                           "GET / HTTP/1.10",      "GET / HTTP/2.0",
+                           "GET / HTTP/1",         "GET / HTTP/1.x",
+                           "GET / http/1.1",       "GET / HTTP/",
+                           "GET\r/ HTTP/1.1",      "GET /\x0bHTTP/1.1",
+                           " GET / HTTP/1.1",      "\t\r\nGET / HTTP/1.1",
+                           "GET /\x01 HTTP/1.1",   "GET / HTTP/1.1\rHost: b.test",
+                           "GET / HTTP/1.1 x y z", "GET / HTTP/1.1\r\r"}) {
     EXPECT_EQ(Shown(std::string(line) + "\r\n" + host + "\r\n"), "http unreadable") << line;
   }
+}
+
+TEST(ShownName, AProxyHeaderHidesTheName) {
+  const std::string request = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+  ExpectShown(BytesOf("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n" + request), "other unreadable");
+  const std::string version_2("\r\n\r\n\0\r\nQUIT\n\x21\x11", 14);
+  EXPECT_EQ(Shown(version_2 + request), "other unreadable");
+  EXPECT_EQ(Shown(version_2.substr(0, 11)), "other need more");
 }
 
 TEST(ShownName, Http2WithoutTlsIsUnreadable) {
