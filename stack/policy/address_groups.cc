@@ -82,7 +82,10 @@ std::string_view Name(AddressGroup group) {
 AddressGroup GroupOf(const IpAddress& address, const PolicyContext& context) {
   const IpAddress plain = address.Unmapped();
   if (plain.bytes == std::array<uint8_t, 16>{}) return AddressGroup::kNone;
-  if (plain == context.gateway4 || plain == context.gateway6) return AddressGroup::kHost;
+  if (plain == context.gateway4 || plain == context.gateway6 ||
+      plain == context.gateway6_link_local) {
+    return AddressGroup::kHost;
+  }
   if (IsMetadata(plain)) return AddressGroup::kMetadata;
   return plain.is_v4() ? Ipv4Group(plain) : Ipv6Group(plain);
 }

@@ -69,8 +69,9 @@ enum class PolicyLayer : uint8_t { kPlatform, kTenant };
 
 // What of the stack a decision depends on.
 struct PolicyContext {
-  std::optional<IpAddress> gateway4, gateway6;  // group host
-  bool host_named = false;                      // Config::host_loopback
+  // Group host.
+  std::optional<IpAddress> gateway4, gateway6, gateway6_link_local;
+  bool host_named = false;  // Config::host_loopback
 };
 
 // As above.

@@ -25,10 +25,12 @@ bool IsNumber(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), IsDigit);
 }
 
-// Made of nothing but what an IPv6 address is made of, and two colons at least.
+// Made of nothing but what an IPv6 address is made of, and two colons at least; perhaps with
+// a zone.
 bool LooksLikeIpv6(std::string_view text) {
+  text = text.substr(0, text.find('%'));
   return std::count(text.begin(), text.end(), ':') >= 2 &&
-         text.find_first_not_of("0123456789abcdefABCDEF:.%") == std::string_view::npos;
+         text.find_first_not_of("0123456789abcdefABCDEF:.") == std::string_view::npos;
 }
 
 // Digits, at most `max`, no zero in front.

@@ -59,7 +59,9 @@ bool IsWhole(const PlainRule& rule) {
 AddressGroup PlainGroup(const IpAddress& given, const PolicyContext& context) {
   const IpAddress address = given.Unmapped();
   if (address.ToString() == "0.0.0.0" || address.ToString() == "::") return AddressGroup::kNone;
-  if (address == context.gateway4 || address == context.gateway6) return AddressGroup::kHost;
+  for (const auto& gateway : {context.gateway4, context.gateway6, context.gateway6_link_local}) {
+    if (address == gateway) return AddressGroup::kHost;
+  }
   if (IsIn(address, "169.254.169.254", 32) || IsIn(address, "fd00:ec2::254", 128)) {
     return AddressGroup::kMetadata;
   }

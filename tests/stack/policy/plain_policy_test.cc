@@ -53,6 +53,7 @@ constexpr std::array kAddresses{"0.0.0.0",
                                 "fd00::2",
                                 "fd00:ec2::254",
                                 "fe80::1",
+                                "fe80::2",
                                 "ff02::1",
                                 "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"};
 constexpr std::array kNames{"a.test",     "b.test",   "x.a.test",   "y.a.test",

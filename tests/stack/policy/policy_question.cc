@@ -19,8 +19,10 @@ std::shared_ptr<const Policy> PolicyOf(std::string_view text) {
 }
 
 PolicyContext Context(bool host_named) {
-  return {
-      .gateway4 = Address("10.0.2.2"), .gateway6 = Address("fd00::2"), .host_named = host_named};
+  return {.gateway4 = Address("10.0.2.2"),
+          .gateway6 = Address("fd00::2"),
+          .gateway6_link_local = Address("fe80::2"),
+          .host_named = host_named};
 }
 
 void Pin(NamePins& pins, std::string_view list) {

@@ -19,7 +19,7 @@ inline constexpr Time kNow = Time() + std::chrono::hours(1);
 [[nodiscard]] IpAddress Address(std::string_view text);
 [[nodiscard]] std::shared_ptr<const Policy> PolicyOf(std::string_view text);
 
-// The gateways are 10.0.2.2 and fd00::2.
+// The gateways are 10.0.2.2, fd00::2 and fe80::2.
 [[nodiscard]] PolicyContext Context(bool host_named = false);
 
 // "NAME ADDRESS, NAME ADDRESS": pinned from kNow on for a minute.

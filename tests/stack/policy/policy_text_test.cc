@@ -204,6 +204,7 @@ const Mistake kWrongAddresses[] = {
     {"2001:db8:::1", 1, "\"2001:db8:::1\" is no IPv6 address"},
     {"[fe80::1%eth0]:80", 9, "a rule's address has no zone: leave %eth0 out"},
     {"fe80::1%1", 8, "a rule's address has no zone"},
+    {"fe80::1%eth0/64", 8, "a rule's address has no zone"},
 };
 const Mistake kWrongPorts[] = {
     {"any:", 5, "a port is missing here"},
