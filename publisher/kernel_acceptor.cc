@@ -22,8 +22,8 @@ AcceptResult KernelAcceptor::Accept() {
       accept4(descriptor_, client.data(), client.length_pointer(), SOCK_NONBLOCK | SOCK_CLOEXEC);
   if (accepted < 0) return {.error = errno};
   const Endpoint endpoint = client.ToEndpoint();
-  return {.socket = std::make_unique<KernelAccepted>(accepted, endpoint.address.family),
-          .client = endpoint};
+  const int domain = endpoint.address.is_v4() ? AF_INET : AF_INET6;
+  return {.socket = std::make_unique<KernelAccepted>(accepted, domain), .client = endpoint};
 }
 
 Endpoint KernelAcceptor::HostOf(const AcceptedSocket& accepted) {

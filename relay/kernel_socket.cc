@@ -28,17 +28,17 @@ KernelAccepted::~KernelAccepted() {
 int KernelSocket::Open(SocketFactory& factory, const SocketRequest& request) {
   const SocketResult opened = factory.OpenStream(request);
   if (opened.descriptor < 0) return opened.error != 0 ? opened.error : EMFILE;
-  return Assign(opened.descriptor, request.destination.address.family);
+  return Assign(opened.descriptor, request.destination.address.is_v4() ? AF_INET : AF_INET6);
 }
 
 int KernelSocket::Adopt(AcceptedSocket& accepted) {
   auto& mine = static_cast<KernelAccepted&>(accepted);
-  return Assign(mine.Release(), mine.family());
+  return Assign(mine.Release(), mine.domain());
 }
 
-int KernelSocket::Assign(int descriptor, Family family) {
+int KernelSocket::Assign(int descriptor, int domain) {
   error_code error;
-  socket_.assign({family == Family::kIpv4 ? AF_INET : AF_INET6, IPPROTO_TCP}, descriptor, error);
+  socket_.assign({domain, domain == AF_UNIX ? 0 : int{IPPROTO_TCP}}, descriptor, error);
   if (error) {
     ResetOnClose(descriptor);
     close(descriptor);  // Asio did not take it

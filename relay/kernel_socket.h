@@ -1,6 +1,7 @@
-// The host's TCP socket as a relay task (tcp_task.h) uses it: Asio's waiting, plain
-// non-blocking system calls for the rest. What a task waits for takes an Asio
+// The host's TCP socket as a relay task (tcp_task.h, framed_task.h) uses it: Asio's waiting,
+// plain non-blocking system calls for the rest. What a task waits for takes an Asio
 // completion token; what it does at once returns like the system call, with the errno.
+// One end of a stream pair (stream_pair.h) will do as well.
 //
 // This is the one seam below which nothing of the relay is simulated: tests/world has
 // a class of the same shape without a descriptor. Relay's thread only.
@@ -31,22 +32,22 @@ struct IoResult {
   int error = 0;
 };
 
-// What accept(2) gave, until a KernelSocket adopts it.
+// A connected stream socket, from accept(2) or socketpair(2), until a KernelSocket adopts it.
 class KernelAccepted final : public AcceptedSocket {
  public:
-  // Owns `descriptor`, which is non-blocking.
-  KernelAccepted(int descriptor, Family family) : descriptor_(descriptor), family_(family) {}
+  // Owns `descriptor`, which is non-blocking, of `domain` (AF_INET, AF_INET6, AF_UNIX).
+  KernelAccepted(int descriptor, int domain) : descriptor_(descriptor), domain_(domain) {}
   ~KernelAccepted() override;
   KernelAccepted(const KernelAccepted&) = delete;
   KernelAccepted& operator=(const KernelAccepted&) = delete;
 
   [[nodiscard]] int Release() { return std::exchange(descriptor_, -1); }
   [[nodiscard]] int descriptor() const { return descriptor_; }
-  [[nodiscard]] Family family() const { return family_; }
+  [[nodiscard]] int domain() const { return domain_; }
 
  private:
   int descriptor_;
-  const Family family_;
+  const int domain_;
 };
 
 class KernelSocket {
@@ -94,7 +95,8 @@ class KernelSocket {
   // The socket's pending error, which is cleared; 0 if there is none.
   [[nodiscard]] int TakeError();
   // Waits that are under way complete with operation_aborted. `reset`: with zero
-  // linger, so that the peer gets RST.
+  // linger, so that the peer gets RST. (The other end of a pair sees the end: AF_UNIX has
+  // no reset but for closing with unread bytes.)
   void Close(bool reset);
 
  private:
@@ -102,7 +104,7 @@ class KernelSocket {
   // coroutine and handler some hundred bytes.
   using Socket = boost::asio::basic_stream_socket<boost::asio::generic::stream_protocol,
                                                   boost::asio::io_context::executor_type>;
-  [[nodiscard]] int Assign(int descriptor, Family family);
+  [[nodiscard]] int Assign(int descriptor, int domain);
   Socket socket_;
 };
 
