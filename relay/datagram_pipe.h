@@ -1,5 +1,7 @@
 // What the two sides of one UDP socket of the host's share: datagrams, and nothing else.
 // The socket has any number of peers; who they are is written on each datagram.
+// A stream that carries messages is behind such a pipe, too (framed_task.h): each message
+// is a datagram, there is one peer, and none is lost.
 //
 // The *stack end* belongs to the poll thread, the *relay end* to the relay's thread.
 //
@@ -15,7 +17,8 @@
 //
 // Who puts something into to_guest or to_host marks the pipe for the other side (class
 // ReadyPipes) and rings the other side's doorbell, once for a batch. What is given back
-// is marked, but nobody is woken for it.
+// is marked, but nobody is woken for it, unless a task of the relay's waits for datagrams
+// (Relay::wants_datagrams) or the stack may wait to hear that all was sent (framed_task.h).
 //
 // The end, for which the stack decides:
 //
@@ -40,6 +43,7 @@
 
 #include "relay/endpoint.h"
 #include "relay/fault.h"
+#include "relay/inbound.h"
 #include "relay/socket_factory.h"
 #include "relay/spsc_queue.h"
 
@@ -70,7 +74,7 @@ inline constexpr uint32_t kDatagramHeadroomBytes = 64;
 struct DatagramFault {
   FaultKind kind = FaultKind::kNone;
   uint32_t mtu = 0;    // kTooBig: of the path, 0 if nobody said
-  int error = 0;       // kNoSocket: errno
+  int error = 0;       // kNoSocket, kStreamBroken: errno
   IpAddress offender;  // who sent the ICMP error; unspecified: the host itself
 };
 
@@ -111,6 +115,9 @@ struct PipeMark {
 struct DatagramPipe : std::enable_shared_from_this<DatagramPipe> {
   // Set: the relay opens the socket when it first serves the pipe; else it was there before.
   std::optional<DatagramRequest> request;
+  // With kFramedStream: the relay takes this one instead of connecting. Written by the stack
+  // before the relay first hears of the pipe.
+  std::unique_ptr<AcceptedSocket> accepted;
   // Datagrams to guest of one peer may share a buffer.
   bool may_join = true;
 

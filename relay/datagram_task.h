@@ -1,5 +1,5 @@
-// What a relay (relay.h) knows of the task that serves one UDP socket: a port's task whose
-// datagrams go through a pipe. Relay's thread only.
+// What a relay (relay.h) knows of the task that serves one UDP socket, or one stream of
+// messages: a port's task whose datagrams go through a pipe. Relay's thread only.
 #ifndef PENSTOCK_RELAY_DATAGRAM_TASK_H_
 #define PENSTOCK_RELAY_DATAGRAM_TASK_H_
 
@@ -21,11 +21,15 @@ class DatagramTask : public PortTask {
   virtual void Serve() = 0;
   // The relay shuts down: close the socket, let go of the pipe.
   virtual void Abandon() = 0;
+  // The pool may have a datagram again (Relay::WaitForDatagrams).
+  virtual void TakeAgain() {}
   void Resume() final {}
 
  private:
   friend class Relay;
   std::list<std::shared_ptr<DatagramTask>>::iterator place_in_pipes_;
+  std::list<DatagramTask*>::iterator place_in_queue_;
+  bool queued_ = false;  // waits for datagrams
 };
 
 // Makes the task of a UDP socket, which is bound already and whose descriptor it owns from
@@ -47,6 +51,10 @@ using GuestSocketMaker = std::shared_ptr<DatagramTask> (*)(Relay& relay,
 // From the relay's socket factory.
 [[nodiscard]] std::shared_ptr<DatagramTask> MakeGuestSocket(Relay& relay,
                                                             std::shared_ptr<DatagramPipe> pipe);
+
+// Of kFramedStream (framed_task.h).
+[[nodiscard]] std::shared_ptr<DatagramTask> MakeFramedStream(Relay& relay,
+                                                             std::shared_ptr<DatagramPipe> pipe);
 
 }  // namespace penstock
 

@@ -1,5 +1,7 @@
 #include "relay/relay.h"
 
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <utility>
 
 namespace penstock {
@@ -107,6 +109,7 @@ void Relay::Adopt(std::shared_ptr<DatagramTask> task) {
 
 void Relay::Release(DatagramTask& task) {
   Unlist(task);  // the stack's last word may come before the port is removed
+  if (std::exchange(task.queued_, false)) waiting_for_datagrams_.erase(task.place_in_queue_);
   datagram_tasks_.erase(task.place_in_pipes_);
 }
 
@@ -122,6 +125,31 @@ void Relay::ServePipes() {
     if (pipe.relay_task == nullptr) OpenSocket(pipe);
     if (pipe.relay_task != nullptr) pipe.relay_task->Serve();
   });
+  WakeDatagramWaiters();
+}
+
+// Who gives datagrams back rings only if it sees the wish. What was given back before that
+// is found by a second look, as in the doorbell's protocol.
+void Relay::WaitForDatagrams(DatagramTask& task) {
+  if (std::exchange(task.queued_, true)) return;
+  task.place_in_queue_ = waiting_for_datagrams_.insert(waiting_for_datagrams_.end(), &task);
+  if (wants_datagrams_.exchange(true, std::memory_order_seq_cst)) return;
+  boost::asio::post(io_, [self = shared_from_this()] {
+    if (!self->shut_down_) self->ServePipes();
+  });
+}
+
+void Relay::WakeDatagramWaiters() {
+  if (waiting_for_datagrams_.empty()) return;
+  // Only those that wait now, each once.
+  for (size_t count = waiting_for_datagrams_.size(); count > 0 && !waiting_for_datagrams_.empty();
+       --count) {
+    DatagramTask* task = waiting_for_datagrams_.front();
+    waiting_for_datagrams_.pop_front();
+    task->queued_ = false;
+    task->TakeAgain();
+  }
+  if (waiting_for_datagrams_.empty()) wants_datagrams_.store(false, std::memory_order_seq_cst);
 }
 
 void Relay::OpenSocket(DatagramPipe& pipe) {
@@ -163,6 +191,7 @@ Inbound* Relay::TakeInbound() { return inbound_.TakeInOrder(); }
 void Relay::Shutdown() {
   shut_down_ = true;
   while (!ports_.empty()) Remove(*ports_.front());
+  waiting_for_datagrams_.clear();
   for (const auto& task : std::exchange(datagram_tasks_, {})) task->Abandon();
   while (!tasks_.empty()) tasks_.front()->Abandon();
 }

@@ -45,13 +45,23 @@ struct RelayOptions {
   std::shared_ptr<SocketFactory> socket_factory;
   FlowTaskMaker make_task = &MakeTcpTask;
   GuestSocketMaker make_guest_socket = &MakeGuestSocket;
+
+  // What the factory is asked for, to connect to `destination`.
+  [[nodiscard]] SocketRequest RequestFor(const Endpoint& destination) const {
+    return {.destination = destination,
+            .keepalive_idle = keepalive_idle,
+            .keepalive_interval = keepalive_interval,
+            .keepalive_probes = keepalive_probes};
+  }
 };
 
-// Datagrams that a relay's UDP sockets did not pass on. Written by the relay.
+// Datagrams that a relay's UDP sockets did not pass on, and messages that its streams did
+// not. Written by the relay.
 struct DatagramCounts {
   Counter lost_to_guest;  // the pipe was at its limit
   Counter lost_to_host;   // the socket refused them, or was closed
   Counter socket_errors;
+  Counter messages_lost;  // to host: the stream ended before it took them
 };
 
 // Where a relay's UDP sockets read to, one batch at a time: nothing that arrives is ever
@@ -101,6 +111,11 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // The stack's: what listeners handed over, the first accepted first. The caller owns
   // the list.
   [[nodiscard]] Inbound* TakeInbound();
+  // The stack's: a task waits for datagrams that the stack has. To be asked after some were
+  // given back and marked; if so, the doorbell is to be rung.
+  [[nodiscard]] bool wants_datagrams() const noexcept {
+    return wants_datagrams_.load(std::memory_order_seq_cst);
+  }
   // The stack's: a paused listener may go on. The doorbell is to be rung.
   void ResumePorts() noexcept { resume_ports_.store(true, std::memory_order_seq_cst); }
   // After Shutdown, any one thread; before, the relay's thread.
@@ -138,6 +153,9 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   void TellStackLater(DatagramPipe& pipe);
   // Takes home what the stack gave back of any socket's, and whatever else it has for one.
   void ServePipes();
+  // `task` must not lose what it would need a datagram for: it waits until some come home.
+  // First come, first served.
+  void WaitForDatagrams(DatagramTask& task);
   [[nodiscard]] DatagramScratch& scratch();
   [[nodiscard]] DatagramCounts& counts() { return datagram_counts_; }
 
@@ -149,6 +167,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // The task of the socket that the stack asked for.
   void OpenSocket(DatagramPipe& pipe);
   void WakeWaiters();
+  void WakeDatagramWaiters();
   void Unlist(PortTask& port);
 
   boost::asio::io_context& io_;
@@ -164,6 +183,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   DatagramCounts datagram_counts_;
   std::unique_ptr<DatagramScratch> scratch_;  // once there is a UDP socket
   std::list<std::shared_ptr<DatagramTask>> datagram_tasks_;
+  std::list<DatagramTask*> waiting_for_datagrams_;
+  std::atomic<bool> wants_datagrams_{false};  // partner: marks of what was given back
   std::list<FlowTask*> tasks_;
   std::list<FlowTask*> waiting_for_block_;
   std::list<PortTask*> ports_;

@@ -44,10 +44,12 @@ struct PortResult {
   Endpoint bound;  // with the port that was chosen
 };
 
-// A socket for the guest's own datagrams.
+// A socket behind a pipe of datagrams that the stack makes.
 enum class DatagramKind : uint8_t {
   kUdp,
   kEcho,  // ICMP echo requests and their replies (icmp(7): no privileges are needed)
+  // A stream that carries messages (framed_task.h). Its socket comes from OpenStream.
+  kFramedStream,
 };
 struct DatagramRequest {
   DatagramKind kind = DatagramKind::kUdp;
@@ -66,8 +68,8 @@ class SocketFactory {
   // on the poll thread. Here: the host's kernel.
   [[nodiscard]] virtual PortResult OpenPort(const PortRequest& request);
   // A non-blocking, close-on-exec socket that sendto(2) can be called on, for any
-  // destination of the family. The relay owns it, and sets what it needs to hear of
-  // errors. Called on relay threads, several at once. Must not block. Here: the host's
+  // destination of the family; kUdp or kEcho. The relay owns it, and sets what it needs to
+  // hear of errors. Called on relay threads, several at once. Must not block. Here: the host's
   // kernel.
   [[nodiscard]] virtual SocketResult OpenDatagram(const DatagramRequest& request);
 };

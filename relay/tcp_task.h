@@ -214,10 +214,7 @@ int TcpTask<Socket>::Adopt(Inbound& inbound) {
 template <typename Socket>
 int TcpTask<Socket>::OpenSocket(const Endpoint& destination) {
   const RelayOptions& options = relay_->options();
-  return socket_.Open(*options.socket_factory, {.destination = destination,
-                                                .keepalive_idle = options.keepalive_idle,
-                                                .keepalive_interval = options.keepalive_interval,
-                                                .keepalive_probes = options.keepalive_probes});
+  return socket_.Open(*options.socket_factory, options.RequestFor(destination));
 }
 
 template <typename Socket>

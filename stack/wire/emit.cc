@@ -171,6 +171,8 @@ TypeAndCode NumbersOf(FaultKind kind, Family family) {
       return {v4 ? kTimeExceeded4 : kTimeExceeded6, 0};
     case FaultKind::kNone:
     case FaultKind::kNoSocket:
+    case FaultKind::kStreamEnd:
+    case FaultKind::kStreamBroken:
       break;
   }
   return {0, 0};

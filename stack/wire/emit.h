@@ -81,7 +81,7 @@ size_t EmitEchoReply(const LinkAddresses& link, const Packet& request, std::span
 // An ICMP error from `from` about the packet `original_ip` (its IP header on), to its
 // source. Quotes up to 576 (IPv4) or 1280 (IPv6) bytes in all.
 struct IcmpError {
-  FaultKind kind = FaultKind::kHost;  // neither kNone nor kNoSocket, for which it writes nothing
+  FaultKind kind = FaultKind::kHost;  // of ICMP; of the others nothing is written
   IpAddress from;
   uint32_t mtu = 0;  // of kTooBig
 };
