@@ -10,7 +10,8 @@ DatagramEnds::DatagramEnds(FrameBatch& batch, Counters& counters, std::vector<Re
     : batch_(batch),
       counters_(counters),
       relays_(std::move(relays)),
-      relay_to_ring_(relays_.size()) {}
+      relay_to_ring_(relays_.size()),
+      gave_back_(relays_.size()) {}
 
 void DatagramEnds::Open(DatagramEnd& end, DatagramOwner& owner, std::shared_ptr<DatagramPipe> pipe,
                         Relay& relay) {
@@ -22,6 +23,10 @@ void DatagramEnds::Open(DatagramEnd& end, DatagramOwner& owner, std::shared_ptr<
       static_cast<size_t>(std::find(relays_.begin(), relays_.end(), &relay) - relays_.begin());
   // What came before was marked when nobody knew whose it was.
   Take(end);
+}
+
+void DatagramEnds::Resume(DatagramEnd& end) {
+  if (std::exchange(end.held, false)) MakeReady(end);
 }
 
 void DatagramEnds::Close(DatagramEnd& end) {
@@ -43,7 +48,9 @@ void DatagramEnds::TakeFromRelays() {
 void DatagramEnds::Take(DatagramEnd& end) {
   // Before anything is taken: what the relay did before its last word is seen below.
   const bool last = end.pipe->relay_done.load(std::memory_order_seq_cst);
+  const uint64_t before = end.bytes_out;
   TakeHome(end);
+  if (end.bytes_out < before && !end.leaving) end.owner->OnHome(end);
   if (last) {
     PENSTOCK_CHECK(end.bytes_out == 0);
     end.pipe->stack_end = nullptr;
@@ -55,8 +62,12 @@ void DatagramEnds::Take(DatagramEnd& end) {
   (end.waiting_tail == nullptr ? end.waiting_head : end.waiting_tail->next) = taken;
   while (taken->next != nullptr) taken = taken->next;
   end.waiting_tail = taken;
-  if (end.leaving || std::exchange(end.ready, true)) return;
-  ready_.push_back(&end);
+  MakeReady(end);
+}
+
+void DatagramEnds::MakeReady(DatagramEnd& end) {
+  if (end.leaving || end.held || end.waiting_head == nullptr) return;
+  if (!std::exchange(end.ready, true)) ready_.push_back(&end);
 }
 
 void DatagramEnds::TakeHome(DatagramEnd& end) {
@@ -69,8 +80,8 @@ bool DatagramEnds::ServeReady(size_t datagrams_max) {
     for (DatagramEnd* end : serving_) {
       const size_t turn = std::min(datagrams_max, kTurnDatagrams);
       datagrams_max -= end->leaving ? 0 : Serve(*end, turn);
-      end->ready = !end->leaving && end->waiting_head != nullptr;
-      if (end->ready) ready_.push_back(end);
+      end->ready = false;
+      MakeReady(*end);
     }
     serving_.clear();
   }
@@ -79,8 +90,11 @@ bool DatagramEnds::ServeReady(size_t datagrams_max) {
 
 size_t DatagramEnds::Serve(DatagramEnd& end, size_t datagrams_max) {
   size_t served = 0;
-  // What is served may close the end.
-  for (; served < datagrams_max && end.waiting_head != nullptr && !end.leaving; ++served) {
+  // What is served may close or hold the end.
+  const auto may_go_on = [&end] {
+    return end.waiting_head != nullptr && !end.held && !end.leaving;
+  };
+  for (; served < datagrams_max && may_go_on(); ++served) {
     Datagram* datagram = end.waiting_head;
     end.waiting_head = datagram->next;
     if (end.waiting_head == nullptr) end.waiting_tail = nullptr;
@@ -111,6 +125,7 @@ void DatagramEnds::AfterFlush() {
 void DatagramEnds::GiveBack(DatagramEnd& end, Datagram* datagram) {
   end.pipe->delivered.Push(datagram);
   end.relay->pipes_to_relay().Mark(end.pipe->for_relay, *end.pipe);
+  gave_back_[end.relay_index] = true;
 }
 
 void DatagramEnds::SayLastWord(DatagramEnd& end) {
@@ -133,7 +148,10 @@ void DatagramEnds::MarkForRelay(DatagramEnd& end) {
 
 void DatagramEnds::RingRelays() {
   for (size_t i = 0; i < relays_.size(); ++i) {
-    if (!relay_to_ring_[i]) continue;
+    // Of what is only given back nobody is told who does not wait for it.
+    const bool wanted = gave_back_[i] && relays_[i]->wants_datagrams();
+    gave_back_[i] = false;
+    if (!relay_to_ring_[i] && !wanted) continue;
     relay_to_ring_[i] = false;
     if (relays_[i]->doorbell().RingIfArmed()) counters_.wakes_to_relay.Add(1);
   }

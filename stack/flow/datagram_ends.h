@@ -4,6 +4,9 @@
 // A pass calls, in this order: TakeFromRelays, ServeReady, then the batch's Flush,
 // AfterFlush, RingRelays. Work is in proportion to the datagrams that came.
 //
+// An owner that can take no more for now holds its end: what comes waits, and a relay that
+// must not drop anything (relay/framed_task.h) stops reading.
+//
 // An end that is closed is `leaving` until the relay has said its last word; its owner
 // keeps it until then. Poll thread only.
 #ifndef PENSTOCK_STACK_FLOW_DATAGRAM_ENDS_H_
@@ -30,6 +33,8 @@ class DatagramOwner {
   [[nodiscard]] virtual bool ToGuest(DatagramEnd& end, Datagram& datagram) = 0;
   // The relay has let go of the pipe; `end` may be destroyed.
   virtual void Forget(DatagramEnd& end) = 0;
+  // Some of our datagrams came home: `end.bytes_out` is less. Not of an end that was closed.
+  virtual void OnHome(DatagramEnd&) {}
 
  protected:
   ~DatagramOwner() = default;
@@ -46,6 +51,7 @@ struct DatagramEnd {
   Datagram* waiting_tail = nullptr;
   uint64_t bytes_out = 0;  // of our datagrams at the relay
   bool ready = false;
+  bool held = false;
   bool leaving = false;
   bool done_told = false;
 };
@@ -60,6 +66,11 @@ class DatagramEnds final {
   // `end` stays where it is until its owner is told to forget it.
   void Open(DatagramEnd& end, DatagramOwner& owner, std::shared_ptr<DatagramPipe> pipe,
             Relay& relay);
+  // The relay makes the socket of pipe->request now, not when there is something to send.
+  void Begin(DatagramEnd& end) { MarkForRelay(end); }
+  // Nothing is served until Resume.
+  void Hold(DatagramEnd& end) { end.held = true; }
+  void Resume(DatagramEnd& end);
   // Nothing more goes either way.
   void Close(DatagramEnd& end);
 
@@ -89,8 +100,9 @@ class DatagramEnds final {
 
   void Take(DatagramEnd& end);
   void TakeHome(DatagramEnd& end);
+  void MakeReady(DatagramEnd& end);
   size_t Serve(DatagramEnd& end, size_t datagrams_max);  // how many
-  static void GiveBack(DatagramEnd& end, Datagram* datagram);
+  void GiveBack(DatagramEnd& end, Datagram* datagram);
   void SayLastWord(DatagramEnd& end);
   void MarkForRelay(DatagramEnd& end);
 
@@ -98,6 +110,7 @@ class DatagramEnds final {
   Counters& counters_;
   const std::vector<Relay*> relays_;
   std::vector<bool> relay_to_ring_;
+  std::vector<bool> gave_back_;  // to that relay, in this pass
   DatagramPool pool_;
   std::vector<DatagramEnd*> ready_, serving_;
   std::vector<DatagramEnd*> closing_, parting_;  // whose last word is not said yet
