@@ -80,7 +80,8 @@ inline constexpr uint32_t kSmallBlockBytes = 1'024;
 inline constexpr uint32_t kBigBlockBytes = 65'496;
 
 // Where a flow leads: tried in order, the next one only if the one before was
-// refused. For a client of a published port: its connection, and no destination.
+// refused. For a client of a published port: its connection, and no destination. For a
+// connection of the guest's to the stack itself: likewise, one end of a stream pair.
 struct OpenRequest {
   std::array<Endpoint, 2> destinations;
   std::unique_ptr<Inbound> inbound;

@@ -17,7 +17,8 @@
 
 namespace penstock {
 
-// Whoever destroys one that no task has adopted refuses the client: it is reset.
+// Whoever destroys one that no task has adopted refuses the client: it is reset. An end of a
+// stream pair is one, too (stream_pair.h).
 class AcceptedSocket {
  public:
   virtual ~AcceptedSocket() = default;
@@ -55,7 +56,7 @@ struct PortGauge {
 struct Inbound {
   Inbound* next = nullptr;
   std::unique_ptr<AcceptedSocket> socket;
-  std::shared_ptr<PortGauge> port;
+  std::shared_ptr<PortGauge> port;  // nullptr: the guest connected, to the stack itself
   Endpoint client;
   bool show_client = false;      // to the guest, instead of the gateway
   std::vector<uint8_t> preface;  // bytes for the guest in front of the client's

@@ -139,6 +139,8 @@ inline constexpr size_t kDropCauseCount = 0
   X(flows_keepalive_timeout, "flows reset because the guest answered no keepalive")            \
   X(flows_out_of_memory, "flows that ended for want of memory")                                \
   X(flows_refused_limit, "flows refused by the flow limit")                                    \
+  X(flows_local, "connections of the guest's to ports that the stack itself serves")           \
+  X(flows_local_refused, "such connections answered with RST for want of descriptors")         \
   X(retransmits_by_timer, "retransmissions by timeout")                                        \
   X(retransmits_by_dupack, "fast retransmissions after duplicate ACKs")                        \
   X(zero_window_probes, "probes of a guest's closed window")                                   \
@@ -160,6 +162,12 @@ inline constexpr size_t kDropCauseCount = 0
   X(dhcp_informs_answered, "guests with an address of their own that DHCP told the rest")      \
   X(dhcpv6_replies_sent, "answers by DHCPv6")                                                  \
   X(router_advertisements_sent, "router advertisements, asked for or not")                     \
+  X(dns_streams_opened, "connections of the guest's to DNS")                                   \
+  X(dns_streams_expired, "of those, closed because nothing was said for the idle timeout")     \
+  X(dns_streams_evicted, "of those, closed because another one was new at the limit")          \
+  X(dns_streams_overrun, "of those, closed because the guest takes too few answers")           \
+  X(dns_streams_refused, "connections to DNS closed at once: too many wait for their end")     \
+  X(stream_messages_lost, "messages that a stream did not take before its end")                \
   X(udp_datagrams_to_host, "UDP datagrams handed to the relay")                                \
   X(udp_datagrams_to_guest, "UDP datagrams handed to the link")                                \
   X(udp_bytes_to_host, "payload bytes of the UDP datagrams to host")                           \
@@ -209,6 +217,7 @@ struct CounterSnapshot {
   uint32_t udp_peers = 0;              // of published UDP ports
   uint32_t udp_mappings = 0;           // sockets for the guest's UDP ports
   uint32_t echo_mappings = 0;          // sockets for the guest's echo identifiers
+  uint32_t dns_streams = 0;            // connections of the guest's to DNS
   uint32_t fragments_held = 0;         // frames that wait for the rest of their datagram
   // 1: the host has a route of that family, or nobody follows them.
   uint32_t host_routes_ipv4 = 0;
@@ -229,7 +238,8 @@ struct Counters {
   std::array<Counter, kDropCauseCount> drops;
   Counter flows_dialing, flows_handshake, flows_open, flows_closing;
   Counter buffer_bytes_to_host, buffer_bytes_to_guest, fragments_held, flow_count_max;
-  Counter udp_peers, udp_mappings, echo_mappings, host_routes_ipv4, host_routes_ipv6;
+  Counter udp_peers, udp_mappings, echo_mappings, dns_streams;
+  Counter host_routes_ipv4, host_routes_ipv6;
 
   void Drop(DropCause cause, uint64_t frames = 1) noexcept {
     drops[static_cast<size_t>(cause)].Add(frames);

@@ -213,6 +213,11 @@ void Stack::Impl::OpenPublisher() {
   publisher_ = std::make_unique<Publisher>(std::move(options), std::move(places));
 }
 
+void Stack::Impl::ServeDnsStreams(DnsStreamsService service) {
+  dns_streams_ = std::make_unique<DnsStreams>(*datagram_ends_, counters_, std::move(service));
+  flows_->SetLocalPorts(*dns_streams_, make_pair_);
+}
+
 Stack::Impl::~Impl() {
   for (auto& thread : threads_) thread->Join();
   if (own_relay_ != nullptr) own_relay_->Shutdown();
@@ -227,6 +232,7 @@ Stack::Impl::~Impl() {
   for (const auto& datagrams : {guest_udp_.get(), guest_echo_.get()}) {
     if (datagrams != nullptr) datagrams->Shutdown();
   }
+  if (dns_streams_ != nullptr) dns_streams_->Shutdown();
   if (epoll_ >= 0) close(epoll_);
 }
 
@@ -242,6 +248,7 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   udp_ports_->BeginPass(now);
   guest_udp_->BeginPass(now);
   guest_echo_->BeginPass(now);
+  if (dns_streams_ != nullptr) dns_streams_->BeginPass(now);
   RunTasks(stack);
   FollowRoutes();
   flows_->TakeFromRelays();
@@ -266,7 +273,8 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   if (!complete || flows_->HasWork() || !SleepAllowed()) return now;
   return std::min({flows_->NextDeadline(), udp_ports_->NextDeadline(), guest_udp_->NextDeadline(),
                    guest_echo_->NextDeadline(), reassembly_->NextDeadline(),
-                   services_.NextDeadline(), link_->deadline()});
+                   services_.NextDeadline(), link_->deadline(),
+                   dns_streams_ != nullptr ? dns_streams_->NextDeadline() : kNever});
 }
 
 // The second look of the doorbell's protocol.
@@ -290,6 +298,7 @@ CounterSnapshot Stack::Impl::Snapshot() const {
     snapshot.udp_lost_queue += datagrams.lost_to_guest.value();
     snapshot.udp_lost_at_socket += datagrams.lost_to_host.value();
     snapshot.udp_socket_errors += datagrams.socket_errors.value();
+    snapshot.stream_messages_lost += datagrams.messages_lost.value();
   }
   return snapshot;
 }

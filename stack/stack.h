@@ -119,6 +119,7 @@ class Stack {
   friend class AsioDriver;
   friend class SteppedStack;  // tests/world: on virtual time, without threads
   friend class FlowAudit;
+  friend class StackPeer;  // tests/support
   class Impl;
   explicit Stack(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

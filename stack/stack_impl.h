@@ -26,6 +26,7 @@
 #include "publisher/publisher.h"
 #include "relay/doorbell.h"
 #include "relay/relay_thread.h"
+#include "stack/dns/dns_streams.h"
 #include "stack/flow/datagram_ends.h"
 #include "stack/flow/datagrams_to_guest.h"
 #include "stack/flow/frame_batch.h"
@@ -83,6 +84,7 @@ class Stack::Impl {
  private:
   friend class FlowAudit;                       // tests/world
   friend class SteppedStack;                    // likewise
+  friend class StackPeer;                       // tests/support
   static constexpr size_t kReceiveFrames = 32;  // of one Receive
   static constexpr size_t kFramesPerPass = 128;
   static constexpr size_t kFlowsPerPass = 1'024;
@@ -91,6 +93,8 @@ class Stack::Impl {
   static constexpr Duration kRouteLookInterval = std::chrono::milliseconds(1);
 
   void OpenPublisher();
+  // Connections to where `service` serves end in the stack from now on.
+  void ServeDnsStreams(DnsStreamsService service);
   void OpenRoutes();
   void FollowRoutes();
   void OnHostRoutes(const HostRoutes& routes);
@@ -145,12 +149,14 @@ class Stack::Impl {
   std::vector<Relay*> relays_;
   ListenerMaker make_listener_ = &MakeTcpListener;
   UdpTaskMaker make_udp_task_ = &MakeUdpTask;
+  StreamPairMaker make_pair_ = &MakeStreamPair;
   std::unique_ptr<Publisher> publisher_;
   std::unique_ptr<TcpFlows> flows_;
   DatagramsToGuest datagrams_to_guest_;
   std::unique_ptr<DatagramEnds> datagram_ends_;
   std::unique_ptr<UdpPorts> udp_ports_;
   std::unique_ptr<GuestDatagrams> guest_udp_, guest_echo_;
+  std::unique_ptr<DnsStreams> dns_streams_;  // nullptr: nobody serves them
   std::optional<Reassembly> reassembly_;
 
   std::vector<GuestBuffer*> slots_;

@@ -25,6 +25,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "relay/relay.h"
+#include "relay/stream_pair.h"
 #include "stack/config.h"
 #include "stack/counters.h"
 #include "stack/flow/deadlines.h"
@@ -32,6 +33,7 @@
 #include "stack/flow/flow_table.h"
 #include "stack/flow/frame_batch.h"
 #include "stack/flow/gate.h"
+#include "stack/flow/local_ports.h"
 #include "stack/policy/shown_name.h"
 #include "stack/stack.h"
 #include "stack/tcpip/engine.h"
@@ -51,6 +53,13 @@ class TcpFlows final : private SegmentSink {
            FrameBatch& batch, Counters& counters, Gate& gate, std::vector<Relay*> relays,
            uint64_t slot_bytes);
   ~TcpFlows();
+
+  // Connections to what `ports` serves end there, by pairs that `make_pair` makes. Outlives
+  // the flows; before the first pass.
+  void SetLocalPorts(LocalPorts& ports, StreamPairMaker make_pair) {
+    local_ports_ = &ports;
+    make_pair_ = make_pair;
+  }
 
   void BeginPass(Time now);
   void TakeFromRelays();
@@ -144,6 +153,8 @@ class TcpFlows final : private SegmentSink {
   void Deny(const Packet& packet);
   enum class Refusal : uint8_t { kNone, kReset, kHostUnreachable };
   [[nodiscard]] Refusal Resolve(const Endpoint& destination, OpenRequest& request) const;
+  // Instead, for a port of the stack's own: `own_end` is for whoever serves it.
+  [[nodiscard]] Refusal JoinLocal(OpenRequest& request, std::unique_ptr<AcceptedSocket>& own_end);
   [[nodiscard]] bool HalfOpenLimitReached(const Packet& packet);
   void CountHalfOpen(const Flow& flow, int change);
   void OnConnected(Flow& flow);
@@ -174,6 +185,8 @@ class TcpFlows final : private SegmentSink {
   Gate& gate_;
   const std::vector<Relay*> relays_;
   std::vector<bool> relay_to_ring_;
+  LocalPorts* local_ports_ = nullptr;
+  StreamPairMaker make_pair_ = nullptr;
   GuestBufferPool buffers_;
   Engine engine_;
   FlowTable table_;

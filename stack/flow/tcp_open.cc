@@ -133,7 +133,9 @@ void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uin
   const Verdict verdict = gate_.Ask(question);
   if (verdict == Verdict::kDeny) return Deny(packet);
   OpenRequest request;
-  const Refusal refusal = Resolve(tuple.destination, request);
+  std::unique_ptr<AcceptedSocket> own_end;  // of a connection to the stack itself
+  const bool local = local_ports_ != nullptr && local_ports_->Serves(tuple.destination);
+  const Refusal refusal = local ? JoinLocal(request, own_end) : Resolve(tuple.destination, request);
   if (refusal != Refusal::kNone) {
     counters_.frames_consumed.Add(1);
     if (refusal == Refusal::kReset) {
@@ -161,6 +163,9 @@ void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uin
   SetState(*flow, FlowState::kDialing);
   BeginRelay(*flow, std::move(request));
   SetDeadline(*flow);
+  if (!local) return;
+  counters_.flows_local.Add(1);
+  local_ports_->Open(tuple, std::move(own_end));
 }
 
 void TcpFlows::Deny(const Packet& packet) {
@@ -217,6 +222,20 @@ TcpFlows::Refusal TcpFlows::Resolve(const Endpoint& destination, OpenRequest& re
       IsBehindGuest(destination.address, family)) {
     return Refusal::kHostUnreachable;
   }
+  return Refusal::kNone;
+}
+
+TcpFlows::Refusal TcpFlows::JoinLocal(OpenRequest& request,
+                                      std::unique_ptr<AcceptedSocket>& own_end) {
+  StreamPair pair = make_pair_(*config_.socket_factory);
+  if (pair.error != 0) {
+    counters_.flows_local_refused.Add(1);
+    return Refusal::kReset;
+  }
+  request.destination_count = 0;
+  request.inbound = std::make_unique<Inbound>();
+  request.inbound->socket = std::move(pair.flow_end);
+  own_end = std::move(pair.own_end);
   return Refusal::kNone;
 }
 

@@ -11,12 +11,6 @@
 
 namespace penstock {
 
-std::string Framed(std::string_view message) {
-  const size_t length = message.size();
-  return std::string{static_cast<char>(length >> 8), static_cast<char>(length & 0xff)}.append(
-      message);
-}
-
 SocketResult CountedStreams::OpenStream(const SocketRequest& request) {
   ++asked;
   destination = request.destination;

@@ -15,14 +15,12 @@
 #include <vector>
 
 #include "relay/relay.h"
+#include "tests/support/framed.h"
 #include "tests/support/host_side.h"
 
 namespace penstock {
 
 enum class Way { kConnect, kAdopt };
-
-// With the length in front, as on the stream.
-[[nodiscard]] std::string Framed(std::string_view message);
 
 // The kernel's sockets; or none, on purpose.
 class CountedStreams final : public SocketFactory {

@@ -31,6 +31,7 @@ void ForEachCounter(const CounterSnapshot& counters, Visit visit) {
   visit("udp_mappings", uint64_t{counters.udp_mappings}, "sockets for the guest's UDP ports");
   visit("echo_mappings", uint64_t{counters.echo_mappings},
         "sockets for the guest's echo identifiers");
+  visit("dns_streams", uint64_t{counters.dns_streams}, "connections of the guest's to DNS");
   visit("buffer_bytes_to_host", counters.buffer_bytes_to_host, "guest bytes held for host sockets");
   visit("buffer_bytes_to_guest", counters.buffer_bytes_to_guest, "host bytes held for the guest");
   visit("host_routes_ipv4", uint64_t{counters.host_routes_ipv4}, "1: the host has IPv4 routes");
