@@ -26,7 +26,12 @@ using boost::system::error_code;
 class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
  public:
   explicit Impl(asio::io_context& io)
-      : io_(io), link_watch_(io), bell_watch_(io), routes_watch_(io), timer_(io) {}
+      : io_(io),
+        link_watch_(io),
+        bell_watch_(io),
+        routes_watch_(io),
+        names_watch_(io),
+        timer_(io) {}
 
   absl::Status Open(Config config, std::unique_ptr<Link> link) {
     auto inside = std::make_unique<Stack::Impl>(std::move(config), std::move(link));
@@ -43,6 +48,9 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     if (absl::Status status = Watch(routes_watch_, inside->routes_descriptor()); !status.ok()) {
       return status;
     }
+    if (absl::Status status = Watch(names_watch_, inside->names_descriptor()); !status.ok()) {
+      return status;
+    }
     stack_.reset(new Stack(std::move(inside)));
     return absl::OkStatus();
   }
@@ -51,7 +59,8 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     SchedulePass();
     WaitReadable();
     WaitBell();
-    WaitRoutes();
+    WaitHost(routes_watch_);
+    WaitHost(names_watch_);
   }
 
   void Stop() {
@@ -60,6 +69,7 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     link_watch_.close(ignored);
     bell_watch_.close(ignored);
     routes_watch_.close(ignored);
+    names_watch_.close(ignored);
     timer_.cancel();
     relay_->Shutdown();
   }
@@ -164,14 +174,15 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
                                 });
   }
 
-  void WaitRoutes() {
-    if (!routes_watch_.is_open()) return;
-    routes_watch_.async_wait(asio::posix::stream_descriptor::wait_read,
-                             [self = shared_from_this()](error_code error) {
-                               if (error || self->stopped_) return;
-                               self->RunPass();
-                               self->WaitRoutes();
-                             });
+  // `watch` is a member: something about the host changed.
+  void WaitHost(asio::posix::stream_descriptor& watch) {
+    if (!watch.is_open()) return;
+    watch.async_wait(asio::posix::stream_descriptor::wait_read,
+                     [self = shared_from_this(), &watch](error_code error) {
+                       if (error || self->stopped_) return;
+                       self->RunPass();
+                       self->WaitHost(watch);
+                     });
   }
 
   asio::io_context& io_;
@@ -180,6 +191,7 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
   asio::posix::stream_descriptor link_watch_;
   asio::posix::stream_descriptor bell_watch_;
   asio::posix::stream_descriptor routes_watch_;
+  asio::posix::stream_descriptor names_watch_;
   asio::steady_timer timer_;
   Time timer_deadline_ = kNever;
   uint64_t rings_ = 0;

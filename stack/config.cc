@@ -173,6 +173,7 @@ absl::Status Validate(const Config& config, const LinkCapabilities& link) {
   if (absl::Status status = CheckFamily(config.ipv4, Family::kIpv4); !status.ok()) return status;
   if (absl::Status status = CheckFamily(config.ipv6, Family::kIpv6); !status.ok()) return status;
   if (absl::Status status = CheckConfiguration(config); !status.ok()) return status;
+  if (absl::Status status = ValidateDns(config.dns); !status.ok()) return status;
   const uint32_t mtu_min = config.ipv6.enabled ? 1'280 : 576;
   if (config.mtu < mtu_min || config.mtu > link.mtu_max) {
     return Wrong(absl::StrCat("mtu is ", config.mtu, ": with IPv6 ",

@@ -19,6 +19,7 @@
 #include "relay/endpoint.h"
 #include "relay/socket_factory.h"
 #include "relay/time.h"
+#include "stack/dns/dns_config.h"
 #include "stack/link/link.h"
 #include "stack/policy/policy.h"
 
@@ -166,6 +167,9 @@ struct Config {
   // a socket, and how long one is kept.
   uint32_t echo_count_max = 64;
   Duration echo_timeout = std::chrono::seconds(120);
+
+  // Names (stack/dns): answered at the DNS addresses and the gateway's.
+  DnsConfig dns;
 
   // A sentence for whoever operates the host, such as a system setting that keeps the guest
   // from something; each at most once. Poll thread; must not block. Unset: nobody hears.

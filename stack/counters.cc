@@ -40,6 +40,7 @@ CounterSnapshot Counters::Snapshot() const {
   copy.udp_mappings = static_cast<uint32_t>(udp_mappings.value());
   copy.echo_mappings = static_cast<uint32_t>(echo_mappings.value());
   copy.dns_streams = static_cast<uint32_t>(dns_streams.value());
+  copy.dns_outstanding = static_cast<uint32_t>(dns_outstanding.value());
   copy.fragments_held = static_cast<uint32_t>(fragments_held.value());
   copy.host_routes_ipv4 = static_cast<uint32_t>(host_routes_ipv4.value());
   copy.host_routes_ipv6 = static_cast<uint32_t>(host_routes_ipv6.value());

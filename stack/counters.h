@@ -199,7 +199,29 @@ inline constexpr size_t kDropCauseCount = 0
   X(udp_lost_no_port, "datagrams of new peers lost because no gateway port was free")          \
   X(udp_lost_oversize, "datagrams to guest too long for an IP packet of its family")           \
   X(udp_lost_at_socket, "datagrams to host that the host's socket did not take")               \
-  X(udp_socket_errors, "errors that the host's UDP sockets reported")
+  X(udp_socket_errors, "errors that the host's UDP sockets reported")                          \
+  X(dns_questions_udp, "messages to DNS by UDP, but for those repeated")                       \
+  X(dns_questions_tcp, "messages to DNS by TCP")                                               \
+  X(dns_repeated, "messages to DNS by UDP that still wait for their answer")                   \
+  X(dns_ignored, "messages to DNS that are no question: not answered")                         \
+  X(dns_malformed, "messages to DNS without one whole question: format error")                 \
+  X(dns_not_implemented, "messages to DNS of other kinds: not implemented")                    \
+  X(dns_denied, "questions refused by policy: no such name")                                   \
+  X(dns_local, "questions answered from own names, hosts and zones")                           \
+  X(dns_no_family, "questions for addresses that lead nowhere: no record")                     \
+  X(dns_limit, "questions beyond the limit: silence by UDP, failure by TCP")                   \
+  X(dns_forwarded, "questions asked of an upstream")                                           \
+  X(dns_answered, "of those, answered by one")                                                 \
+  X(dns_rebinding_refused, "of those, answered with a denied address: no record")              \
+  X(dns_servfail, "of those, answered by none in time: server failure")                        \
+  X(dns_forgotten, "of those, given up because the guest left")                                \
+  X(dns_truncated, "answers too long for the client by UDP: cut")                              \
+  X(dns_failovers, "times that a question was asked anew, or of another upstream")             \
+  X(dns_timeouts, "times that an upstream did not answer in time")                             \
+  X(dns_upstream_errors, "times that an upstream could not be reached")                        \
+  X(dns_answers_false, "answers that are late, to no question, or from others")                \
+  X(dns_answers_malformed, "answers that cannot be read: another upstream is asked")           \
+  X(dns_upstream_changes, "times that the host's name servers became others")
 
 // All of it at one moment; plain values, a copy.
 struct CounterSnapshot {
@@ -218,6 +240,7 @@ struct CounterSnapshot {
   uint32_t udp_mappings = 0;           // sockets for the guest's UDP ports
   uint32_t echo_mappings = 0;          // sockets for the guest's echo identifiers
   uint32_t dns_streams = 0;            // connections of the guest's to DNS
+  uint32_t dns_outstanding = 0;        // questions that wait for an upstream
   uint32_t fragments_held = 0;         // frames that wait for the rest of their datagram
   // 1: the host has a route of that family, or nobody follows them.
   uint32_t host_routes_ipv4 = 0;
@@ -238,7 +261,7 @@ struct Counters {
   std::array<Counter, kDropCauseCount> drops;
   Counter flows_dialing, flows_handshake, flows_open, flows_closing;
   Counter buffer_bytes_to_host, buffer_bytes_to_guest, fragments_held, flow_count_max;
-  Counter udp_peers, udp_mappings, echo_mappings, dns_streams;
+  Counter udp_peers, udp_mappings, echo_mappings, dns_streams, dns_outstanding;
   Counter host_routes_ipv4, host_routes_ipv6;
 
   void Drop(DropCause cause, uint64_t frames = 1) noexcept {

@@ -138,11 +138,7 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
   }
   OpenRoutes();
   for (const int descriptor : {doorbell_.descriptor(), link_->descriptor(), routes_descriptor()}) {
-    if (descriptor < 0) continue;
-    epoll_event event{.events = EPOLLIN, .data = {.fd = descriptor}};
-    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event) != 0) {
-      return absl::InternalError(absl::StrCat("cannot watch a descriptor: ", strerror(errno)));
-    }
+    if (absl::Status status = Watch(descriptor); !status.ok()) return status;
   }
   if (relay != nullptr) {
     own_relay_ = std::move(relay);
@@ -166,6 +162,12 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
                                                 *datagram_ends_, counters_, gate_);
   guest_echo_ = std::make_unique<GuestDatagrams>(DatagramKind::kEcho, config_, datagrams_to_guest_,
                                                  *datagram_ends_, counters_, gate_);
+  if (config_.dns.enabled) {
+    dns_.emplace(config_, *datagram_ends_, dns_policy_, counters_);
+    dns_->SetHostRoutes(host_routes_);
+    dns_datagrams_.emplace(*dns_, datagrams_to_guest_, counters_);
+    if (absl::Status status = Watch(dns_->descriptor()); !status.ok()) return status;
+  }
   reassembly_.emplace(flows_->buffers(), counters_);
   OpenPublisher();
   for (size_t i = 0; i < kReceiveFrames; ++i) {
@@ -178,6 +180,14 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
     frames_.push_back({.room = buffer->room()});
   }
   return absl::OkStatus();
+}
+
+absl::Status Stack::Impl::Watch(int descriptor) {
+  epoll_event event{.events = EPOLLIN, .data = {.fd = descriptor}};
+  if (descriptor < 0 || epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event) == 0) {
+    return absl::OkStatus();
+  }
+  return absl::InternalError(absl::StrCat("cannot watch a descriptor: ", strerror(errno)));
 }
 
 void Stack::Impl::OpenRoutes() {
@@ -233,6 +243,7 @@ Stack::Impl::~Impl() {
     if (datagrams != nullptr) datagrams->Shutdown();
   }
   if (dns_streams_ != nullptr) dns_streams_->Shutdown();
+  if (dns_) dns_->Shutdown();
   if (epoll_ >= 0) close(epoll_);
 }
 
@@ -249,8 +260,9 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   guest_udp_->BeginPass(now);
   guest_echo_->BeginPass(now);
   if (dns_streams_ != nullptr) dns_streams_->BeginPass(now);
+  if (dns_) dns_->BeginPass(now);
   RunTasks(stack);
-  FollowRoutes();
+  FollowHost();
   flows_->TakeFromRelays();
   datagram_ends_->TakeFromRelays();
   if (link_ready || !link_drained_ || link_->deadline() <= now) ReceiveFrames();
@@ -272,9 +284,9 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   if (link_->ended() && !std::exchange(link_end_told_, true)) return now;
   if (!complete || flows_->HasWork() || !SleepAllowed()) return now;
   return std::min({flows_->NextDeadline(), udp_ports_->NextDeadline(), guest_udp_->NextDeadline(),
-                   guest_echo_->NextDeadline(), reassembly_->NextDeadline(),
-                   services_.NextDeadline(), link_->deadline(),
-                   dns_streams_ != nullptr ? dns_streams_->NextDeadline() : kNever});
+                   guest_echo_->NextDeadline(), dns_ ? dns_->NextDeadline() : kNever,
+                   dns_streams_ != nullptr ? dns_streams_->NextDeadline() : kNever,
+                   reassembly_->NextDeadline(), services_.NextDeadline(), link_->deadline()});
 }
 
 // The second look of the doorbell's protocol.
@@ -376,10 +388,11 @@ void Stack::Impl::RunTasks(Stack& stack) {
 }
 
 // Nothing tells a pass which descriptor woke it, so it asks, but not too often.
-void Stack::Impl::FollowRoutes() {
-  if (!route_follower_ || now_ - routes_looked_at_ < kRouteLookInterval) return;
-  routes_looked_at_ = now_;
-  (void)route_follower_->Update();
+void Stack::Impl::FollowHost() {
+  if (now_ - host_looked_at_ < kHostLookInterval) return;
+  host_looked_at_ = now_;
+  if (route_follower_) (void)route_follower_->Update();
+  if (dns_) dns_->Update();
 }
 
 // Here begins what the services make of it.
@@ -387,7 +400,7 @@ void Stack::Impl::OnHostRoutes(const HostRoutes& routes) {
   host_routes_ = routes;
   counters_.host_routes_ipv4.Set(routes.ipv4 ? 1 : 0);
   counters_.host_routes_ipv6.Set(routes.ipv6 ? 1 : 0);
-  services_.SetHostRoutes(routes, now_);
+  SetHostRoutes(routes);
 }
 
 void Stack::Impl::ReceiveFrames() {
@@ -542,7 +555,14 @@ void Stack::Impl::RunServices() {
   if (services_.TakeGuestMoved()) udp_ports_->OnGuestMoved();
 }
 
+bool Stack::Impl::IsForDns(const Packet& packet) const {
+  if (!dns_ || packet.destination_port != kDnsPort) return false;
+  const bool to_one_host = !IsNeverAHost(packet.destination) && !IsMulticast(packet.destination);
+  return gateway_.IsOurs(packet.destination) || (config_.dns.intercept && to_one_host);
+}
+
 void Stack::Impl::HandleUdp(const Packet& packet) {
+  if (IsForDns(packet)) return dns_datagrams_->FromGuest(packet, now_);
   const IpAddress& destination = packet.destination;
   const bool to_one_host = !IsNeverAHost(destination) && !IsMulticast(destination);
   if (to_one_host && (!gateway_.IsOurs(destination) || destination == OwnAddress(destination))) {

@@ -2,7 +2,7 @@
 // method says otherwise; not installed.
 //
 // A pass, always in this order:
-//   1 control      Post()ed tasks, changes of the host's routes
+//   1 control      Post()ed tasks, changes of the host's routes and name servers
 //   2 relays       flows and datagram sockets that have something from the host become ready
 //   3 ingress      frames from the link, parsed, to the gateway, to their flow, port or
 //                  mapping; fragments when all of a datagram are there
@@ -27,6 +27,9 @@
 #include "relay/doorbell.h"
 #include "relay/relay_thread.h"
 #include "stack/dns/dns_streams.h"
+#include "stack/dns/dns_datagrams.h"
+#include "stack/dns/dns_policy.h"
+#include "stack/dns/dns_service.h"
 #include "stack/flow/datagram_ends.h"
 #include "stack/flow/datagrams_to_guest.h"
 #include "stack/flow/frame_batch.h"
@@ -65,6 +68,8 @@ class Stack::Impl {
   [[nodiscard]] int routes_descriptor() const {
     return route_follower_ ? route_follower_->descriptor() : -1;
   }
+  // Readable when the host's name servers may be others; -1: nobody follows them. Likewise.
+  [[nodiscard]] int names_descriptor() const { return dns_ ? dns_->descriptor() : -1; }
   [[nodiscard]] Link& link() { return *link_; }
   // The last pass that asked the link took all its frames.
   [[nodiscard]] Time now() const { return now_; }  // of the last pass
@@ -78,8 +83,11 @@ class Stack::Impl {
   [[nodiscard]] absl::Status Unpublish(std::span<const uint32_t> ids, LiveFlows live);
   [[nodiscard]] Gate& gate() { return gate_; }
   void SetPolicy(PolicyLayer layer, std::shared_ptr<const Policy> policy, LiveFlows live);
-  // What the guest is told about default routes from now on.
-  void SetHostRoutes(const HostRoutes& routes) { services_.SetHostRoutes(routes, now_); }
+  // What the guest is told about default routes, and names, from now on.
+  void SetHostRoutes(const HostRoutes& routes) {
+    services_.SetHostRoutes(routes, now_);
+    if (dns_) dns_->SetHostRoutes(routes);
+  }
 
  private:
   friend class FlowAudit;                       // tests/world
@@ -89,14 +97,16 @@ class Stack::Impl {
   static constexpr size_t kFramesPerPass = 128;
   static constexpr size_t kFlowsPerPass = 1'024;
   static constexpr size_t kDatagramsPerPass = 512;
-  // Between two looks at the host's routes: a busy stack pays for a thousand in a second.
-  static constexpr Duration kRouteLookInterval = std::chrono::milliseconds(1);
+  // Between two looks at the host's routes and name servers: a busy stack pays for a
+  // thousand in a second.
+  static constexpr Duration kHostLookInterval = std::chrono::milliseconds(1);
 
+  [[nodiscard]] absl::Status Watch(int descriptor);  // -1: there is none
   void OpenPublisher();
   // Connections to where `service` serves end in the stack from now on.
   void ServeDnsStreams(DnsStreamsService service);
   void OpenRoutes();
-  void FollowRoutes();
+  void FollowHost();
   void OnHostRoutes(const HostRoutes& routes);
   void RunTasks(Stack& stack);
   void ReceiveFrames();
@@ -105,6 +115,7 @@ class Stack::Impl {
   // `buffer` is where the packet lies; nullptr afterwards if a flow kept it.
   void HandlePacket(Packet& packet, GuestBuffer*& buffer);
   void HandleUdp(const Packet& packet);
+  [[nodiscard]] bool IsForDns(const Packet& packet) const;
   void HandleIcmp(const Packet& packet);
   // True: it was to be passed on, and its hop limit is used up.
   [[nodiscard]] bool HopLimitExceeded(const Packet& packet);
@@ -136,7 +147,7 @@ class Stack::Impl {
   std::optional<RouteFollower> route_follower_;
   HostRoutes host_routes_;
   uint64_t link_resets_ = 0;  // those that the guest's MAC was learned after
-  Time routes_looked_at_{};
+  Time host_looked_at_{};
   bool watching_writable_ = false;
   Gate gate_;
   LinkAddresses addresses_;
@@ -157,6 +168,9 @@ class Stack::Impl {
   std::unique_ptr<UdpPorts> udp_ports_;
   std::unique_ptr<GuestDatagrams> guest_udp_, guest_echo_;
   std::unique_ptr<DnsStreams> dns_streams_;  // nullptr: nobody serves them
+  OpenDnsPolicy dns_policy_;
+  std::optional<DnsService> dns_;  // unless Config::dns says no
+  std::optional<DnsDatagrams> dns_datagrams_;
   std::optional<Reassembly> reassembly_;
 
   std::vector<GuestBuffer*> slots_;

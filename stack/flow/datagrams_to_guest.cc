@@ -21,6 +21,16 @@ size_t PayloadBytesMax(const IpAddress& address) {
 
 }  // namespace
 
+template <typename Appender>
+bool DatagramsToGuest::SendOne(const UdpToGuest& datagram, Appender&& append) {
+  UdpFrames frames(
+      {.limits = limits(), .partial_checksum = capabilities_.partial_checksum_to_guest}, datagram);
+  while (const auto frame = frames.Next()) {
+    if (!append(*frame)) return false;
+  }
+  return true;
+}
+
 DatagramsToGuest::Sent DatagramsToGuest::SendUdp(UdpToGuest datagram, uint16_t segment_bytes) {
   Sent sent;
   std::span<const uint8_t> rest = datagram.payload;
@@ -40,7 +50,7 @@ DatagramsToGuest::Sent DatagramsToGuest::SendUdp(UdpToGuest datagram, uint16_t s
         several ? (datagram.payload.size() + segment_bytes - 1) / segment_bytes : 1;
     if (datagram.payload.size() > PayloadBytesMax(datagram.source.address)) {
       counters_.udp_lost_oversize.Add(1);
-    } else if (SendOne(datagram, sent)) {
+    } else if (SendOne(datagram, [&](const IpFrame& frame) { return Append(frame, sent); })) {
       counters_.udp_datagrams_to_guest.Add(count);
       counters_.udp_bytes_to_guest.Add(datagram.payload.size());
       sent.bytes += datagram.payload.size();
@@ -51,13 +61,17 @@ DatagramsToGuest::Sent DatagramsToGuest::SendUdp(UdpToGuest datagram, uint16_t s
   return sent;
 }
 
-bool DatagramsToGuest::SendOne(const UdpToGuest& datagram, Sent& sent) {
-  UdpFrames frames(
-      {.limits = limits(), .partial_checksum = capabilities_.partial_checksum_to_guest}, datagram);
-  while (const auto frame = frames.Next()) {
-    if (!Append(*frame, sent)) return false;
+void DatagramsToGuest::SendUdpCopy(UdpToGuest datagram) {
+  datagram.identification = NextIdentification();
+  if (datagram.payload.size() > PayloadBytesMax(datagram.source.address)) {
+    return counters_.udp_lost_oversize.Add(1);
   }
-  return true;
+  const bool sent = SendOne(datagram, [this](const IpFrame& frame) {
+    return batch_.Append(frame.header, frame.payload, {}, frame.offload);
+  });
+  if (!sent) return counters_.udp_lost_link_full.Add(1);
+  counters_.udp_datagrams_to_guest.Add(1);
+  counters_.udp_bytes_to_guest.Add(datagram.payload.size());
 }
 
 bool DatagramsToGuest::Append(const IpFrame& frame, Sent& sent) {

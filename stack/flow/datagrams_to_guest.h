@@ -41,6 +41,8 @@ class DatagramsToGuest final {
   };
   // Of one or, if segment_bytes is not 0, several datagrams in one payload.
   Sent SendUdp(UdpToGuest datagram, uint16_t segment_bytes);
+  // One whose payload is copied: it need not live until the flush.
+  void SendUdpCopy(UdpToGuest datagram);
   // An ICMP message but for its checksum, from whom, to the guest's address.
   struct Echo {
     IpAddress source;
@@ -53,7 +55,8 @@ class DatagramsToGuest final {
 
  private:
   // False: the link is full; what was cut off so far has left.
-  [[nodiscard]] bool SendOne(const UdpToGuest& datagram, Sent& sent);
+  template <typename Appender>
+  [[nodiscard]] bool SendOne(const UdpToGuest& datagram, Appender&& append);
   [[nodiscard]] bool Append(const IpFrame& frame, Sent& sent);
   [[nodiscard]] FrameLimits limits() const { return {.link = link_, .mtu = config_.mtu}; }
 
