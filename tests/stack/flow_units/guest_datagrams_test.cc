@@ -14,82 +14,13 @@
 
 #include "stack/wire/protocols.h"
 #include "tests/support/memory_link.h"
+#include "tests/support/played_socket.h"
 #include "tests/support/udp_guest.h"
 
 namespace penstock {
 namespace {
 
 using namespace std::chrono_literals;
-
-// The relay's end of one mapping.
-class PlayedSocket final : public DatagramTask {
- public:
-  PlayedSocket(Relay& relay, std::shared_ptr<DatagramPipe> its_pipe)
-      : pipe(std::move(its_pipe)), relay_(relay) {}
-  void Begin(std::shared_ptr<PortTask>) override {
-    pipe->relay_task = this;
-    relay_.Adopt(std::static_pointer_cast<DatagramTask>(self));
-  }
-  void Serve() override {
-    const bool last = pipe->stack_done.load();
-    relay_.datagrams().GiveAll(pipe->delivered.TakeAll(), bytes_out);
-    if (!last) return;
-    GiveBack();
-    relay_.datagrams().GiveAll(pipe->to_guest.TakeAll(), bytes_out);
-    const std::shared_ptr<DatagramPipe> kept = pipe;
-    pipe->relay_task = nullptr;
-    closed = true;
-    pipe->relay_done.store(true);
-    relay_.TellStack(*kept);
-    relay_.Release(*this);
-  }
-  void Close() override {}
-  void Abandon() override { GiveBack(); }
-  // What the stack wants to send, once.
-  std::vector<Datagram> Sent() {
-    std::vector<Datagram> sent;
-    for (Datagram* d = pipe->to_host.TakeInOrder(); d != nullptr;) {
-      sent.push_back(*d);
-      contents.emplace_back(d->data, d->data + d->length);
-      Datagram* next = d->next;
-      pipe->sent.Push(d);
-      d = next;
-    }
-    return sent;
-  }
-  void Arrive(const Endpoint& from, const Bytes& bytes, const DatagramFault& fault = {},
-              uint16_t segment_bytes = 0) {
-    Datagram* datagram = relay_.datagrams().Take(static_cast<uint32_t>(bytes.size()), bytes_out);
-    ASSERT_NE(datagram, nullptr);
-    std::copy(bytes.begin(), bytes.end(), datagram->data);
-    datagram->path.peer = from;
-    datagram->fault = fault;
-    datagram->segment_bytes = segment_bytes;
-    pipe->to_guest.Push(datagram);
-    relay_.TellStack(*pipe);
-  }
-
-  std::shared_ptr<DatagramPipe> pipe;
-  std::shared_ptr<PlayedSocket> self;
-  std::vector<Bytes> contents;  // of what was sent, in order
-  uint64_t bytes_out = 0;
-  bool closed = false;
-
- private:
-  void GiveBack() { (void)Sent(); }
-  Relay& relay_;
-};
-
-std::vector<std::shared_ptr<PlayedSocket>>& Sockets() {
-  static std::vector<std::shared_ptr<PlayedSocket>> sockets;
-  return sockets;
-}
-std::shared_ptr<DatagramTask> Play(Relay& relay, std::shared_ptr<DatagramPipe> pipe) {
-  auto socket = std::make_shared<PlayedSocket>(relay, std::move(pipe));
-  socket->self = socket;
-  Sockets().push_back(socket);
-  return socket;
-}
 
 class GuestDatagramsTest : public testing::TestWithParam<Family> {
  protected:
@@ -99,7 +30,7 @@ class GuestDatagramsTest : public testing::TestWithParam<Family> {
   [[nodiscard]] static IpAddress Gateway() { return v4() ? kGateway4 : kGateway6; }
 
   void SetUp() override {
-    Sockets().clear();
+    PlayedSockets().clear();
     Make();
   }
   void Make() {
@@ -113,7 +44,7 @@ class GuestDatagramsTest : public testing::TestWithParam<Family> {
     udp_->Shutdown();
     echo_->Shutdown();
     EXPECT_EQ(relay_->datagrams().bytes_out(), 0u);
-    for (const auto& socket : Sockets()) socket->self = nullptr;
+    for (const auto& socket : PlayedSockets()) socket->self = nullptr;
   }
   void Pass(const std::vector<Bytes>& frames = {}, const Offload& offload = {}) {
     batch_.SetTime(now_);
@@ -171,7 +102,7 @@ class GuestDatagramsTest : public testing::TestWithParam<Family> {
   boost::asio::io_context io_;
   Doorbell stack_bell_;
   std::shared_ptr<Relay> relay_ =
-      std::make_shared<Relay>(io_, RelayOptions{.make_guest_socket = &Play}, stack_bell_);
+      std::make_shared<Relay>(io_, RelayOptions{.make_guest_socket = &PlaySocket}, stack_bell_);
   DatagramsToGuest to_guest_{config_, capabilities_, addresses_, batch_, counters_};
   DatagramEnds ends_{batch_, counters_, {relay_.get()}};
   std::optional<Gate> gate_;
@@ -188,8 +119,8 @@ INSTANTIATE_TEST_SUITE_P(Families, GuestDatagramsTest,
 
 TEST_P(GuestDatagramsTest, AQuestionAndItsAnswer) {
   Pass({Frame(Bytes(10, 1))});
-  ASSERT_EQ(Sockets().size(), 1u);
-  PlayedSocket& socket = *Sockets()[0];
+  ASSERT_EQ(PlayedSockets().size(), 1u);
+  PlayedSocket& socket = *PlayedSockets()[0];
   EXPECT_EQ(socket.pipe->request->family, family());
   EXPECT_EQ(socket.pipe->request->kind, DatagramKind::kUdp);
   const auto sent = socket.Sent();
@@ -208,7 +139,7 @@ TEST_P(GuestDatagramsTest, AQuestionAndItsAnswer) {
 
 TEST_P(GuestDatagramsTest, OfThePacketsHeaderIsCarriedWhatMatters) {
   Pass({Frame(Bytes(1), 5'000, Server(7), {.hop_limit = 9, .traffic_class = 0xbb})});
-  const auto sent = Sockets()[0]->Sent();
+  const auto sent = PlayedSockets()[0]->Sent();
   ASSERT_EQ(sent.size(), 1u);
   EXPECT_EQ(sent[0].hop_limit, 8);
   EXPECT_EQ(sent[0].traffic_class, 0xb8) << "ECN is not";
@@ -220,7 +151,7 @@ TEST_P(GuestDatagramsTest, ASuperDatagramIsCut) {
   Bytes payload(2'500);
   for (size_t i = 0; i < payload.size(); ++i) payload[i] = static_cast<uint8_t>(i * 7);
   Pass({Frame(payload)}, {.gso = Gso::kUdp, .segment_bytes = 1'000});
-  PlayedSocket& socket = *Sockets()[0];
+  PlayedSocket& socket = *PlayedSockets()[0];
   EXPECT_EQ(socket.Sent().size(), 3u);
   EXPECT_EQ(socket.contents[0].size(), 1'000u);
   EXPECT_EQ(socket.contents[2].size(), 500u);
@@ -233,7 +164,7 @@ TEST_P(GuestDatagramsTest, SeveralAtOnceForTheGuest) {
   Pass({Frame(Bytes(1))});
   Bytes payload(2'500);
   for (size_t i = 0; i < payload.size(); ++i) payload[i] = static_cast<uint8_t>(i * 3);
-  Sockets()[0]->Arrive(Server(7), payload, {}, 1'000);
+  PlayedSockets()[0]->Arrive(Server(7), payload, {}, 1'000);
   Pass();
   const auto cut = Received();  // the link has no offload for it
   ASSERT_EQ(cut.size(), 3u);
@@ -242,7 +173,7 @@ TEST_P(GuestDatagramsTest, SeveralAtOnceForTheGuest) {
   EXPECT_EQ(counters_.udp_datagrams_to_guest.value(), 3u);
 
   capabilities_.udp_gso_to_guest = true;
-  Sockets()[0]->Arrive(Server(7), payload, {}, 1'000);
+  PlayedSockets()[0]->Arrive(Server(7), payload, {}, 1'000);
   Pass();
   ASSERT_EQ(frames_.size(), 1u);
   const Offload& offload = frames_[0].offload;
@@ -254,7 +185,7 @@ TEST_P(GuestDatagramsTest, SeveralAtOnceForTheGuest) {
   EXPECT_EQ(counters_.udp_datagrams_to_guest.value(), 6u);
   frames_.clear();
   // Segments that do not fit the MTU go as fragments, each for itself.
-  Sockets()[0]->Arrive(Server(7), Bytes(4'000, 5), {}, 2'000);
+  PlayedSockets()[0]->Arrive(Server(7), Bytes(4'000, 5), {}, 2'000);
   Pass();
   const auto large = Received();
   ASSERT_EQ(large.size(), 2u);
@@ -264,8 +195,8 @@ TEST_P(GuestDatagramsTest, SeveralAtOnceForTheGuest) {
 TEST_P(GuestDatagramsTest, EchoGetsItsIdentifierBack) {
   Pass({Echo(0x1234, Bytes(40, 6))});
   Pass({Echo(0x9999, Bytes(4, 1))});
-  ASSERT_EQ(Sockets().size(), 2u);
-  PlayedSocket& socket = *Sockets()[0];
+  ASSERT_EQ(PlayedSockets().size(), 2u);
+  PlayedSocket& socket = *PlayedSockets()[0];
   EXPECT_EQ(socket.pipe->request->kind, DatagramKind::kEcho);
   EXPECT_FALSE(socket.pipe->may_join);
   ASSERT_EQ(socket.Sent().size(), 1u);
@@ -310,7 +241,7 @@ TEST_P(GuestDatagramsTest, FaultsQuoteTheGuestsPacket) {
              1,
              1,
              Gateway()}}) {
-    Sockets()[0]->Arrive(Server(7), Bytes(100, 9), c.fault);
+    PlayedSockets()[0]->Arrive(Server(7), Bytes(100, 9), c.fault);
     Pass();
     ASSERT_EQ(frames_.size(), 1u);
     const Bytes frame = frames_[0].bytes;
@@ -337,7 +268,7 @@ TEST_P(GuestDatagramsTest, TheHostsLoopbackIsTheGateway) {
   config_.host_loopback = true;
   Make();
   Pass({Frame(Bytes(3), 5'000, {Gateway(), 7}, {.hop_limit = 1})});
-  PlayedSocket& socket = *Sockets()[0];
+  PlayedSocket& socket = *PlayedSockets()[0];
   const auto sent = socket.Sent();
   ASSERT_EQ(sent.size(), 1u);
   EXPECT_EQ(sent[0].path.peer, (Endpoint{loopback, 7}));
@@ -354,7 +285,7 @@ TEST_P(GuestDatagramsTest, ForbiddenEchoIsToldAndSaidOnce) {
   config_.warn = [&](std::string_view text) { warnings.emplace_back(text); };
   for (int i = 0; i < 2; ++i) {
     Pass({Echo(7, Bytes(8, 1))});
-    PlayedSocket& socket = *Sockets().back();
+    PlayedSocket& socket = *PlayedSockets().back();
     ASSERT_EQ(socket.Sent().size(), 1u);
     socket.Arrive({Peer(family()), 0}, socket.contents[0],
                   {.kind = FaultKind::kNoSocket, .error = EACCES});
@@ -363,7 +294,7 @@ TEST_P(GuestDatagramsTest, ForbiddenEchoIsToldAndSaidOnce) {
     EXPECT_EQ(error[1], v4() ? 13 : 1);
     EXPECT_EQ(Get16(std::span(error).subspan(8 + (v4() ? 20 : 40)), 4), 7);
   }
-  EXPECT_EQ(Sockets().size(), 2u) << "the next one tries again";
+  EXPECT_EQ(PlayedSockets().size(), 2u) << "the next one tries again";
   ASSERT_EQ(warnings.size(), 1u);
   EXPECT_NE(warnings[0].find("ping_group_range"), std::string::npos);
   EXPECT_EQ(counters_.echo_forbidden.value(), 2u);
@@ -371,14 +302,14 @@ TEST_P(GuestDatagramsTest, ForbiddenEchoIsToldAndSaidOnce) {
 
 TEST_P(GuestDatagramsTest, WithoutDescriptorsADatagramIsLostAndCounted) {
   Pass({Frame(Bytes(3))});
-  (void)Sockets()[0]->Sent();
-  Sockets()[0]->Arrive(Server(7), Bytes(3), {.kind = FaultKind::kNoSocket, .error = EMFILE});
+  (void)PlayedSockets()[0]->Sent();
+  PlayedSockets()[0]->Arrive(Server(7), Bytes(3), {.kind = FaultKind::kNoSocket, .error = EMFILE});
   Pass();
   EXPECT_TRUE(frames_.empty());
   EXPECT_EQ(counters_.udp_lost_no_socket.value(), 1u);
   Pass({Frame(Bytes(3))});
-  EXPECT_EQ(Sockets().size(), 2u);
-  EXPECT_TRUE(Sockets()[0]->closed);
+  EXPECT_EQ(PlayedSockets().size(), 2u);
+  EXPECT_TRUE(PlayedSockets()[0]->closed);
   EXPECT_EQ(counters_.udp_mappings.value(), 1u);
 }
 
@@ -391,8 +322,8 @@ TEST_P(GuestDatagramsTest, TheLeastRecentMappingGivesWay) {
   now_ += 1s;
   Pass({Frame(Bytes(1), 1)});
   Pass({Frame(Bytes(1), 4)});
-  EXPECT_TRUE(Sockets()[1]->closed);
-  EXPECT_FALSE(Sockets()[0]->closed);
+  EXPECT_TRUE(PlayedSockets()[1]->closed);
+  EXPECT_FALSE(PlayedSockets()[0]->closed);
   EXPECT_EQ(counters_.udp_mappings_evicted.value(), 1u);
   EXPECT_EQ(counters_.udp_mappings.value(), 3u);
 }
@@ -402,7 +333,7 @@ TEST_P(GuestDatagramsTest, AMappingEndsWithItsTime) {
   EXPECT_EQ(udp_->NextDeadline(), now_ + 121s);  // its socket's; nobody may answer by then
   now_ += 121s;
   Pass();
-  EXPECT_TRUE(Sockets()[0]->closed);
+  EXPECT_TRUE(PlayedSockets()[0]->closed);
   EXPECT_EQ(udp_->NextDeadline(), kNever);
   EXPECT_EQ(counters_.udp_mappings_expired.value(), 1u);
   EXPECT_EQ(counters_.udp_mappings.value(), 0u);
@@ -413,8 +344,8 @@ TEST_P(GuestDatagramsTest, MoreIdentifiersThanAllowedAtOnce) {
     Pass({Echo(identifier, Bytes(8))});
   }
   EXPECT_EQ(counters_.echo_mappings.value(), 64u);
-  EXPECT_TRUE(Sockets()[0]->closed);
-  EXPECT_FALSE(Sockets()[69]->closed);
+  EXPECT_TRUE(PlayedSockets()[0]->closed);
+  EXPECT_FALSE(PlayedSockets()[69]->closed);
 }
 
 // The relay takes nothing: what is beyond the limit is dropped by name, and the memory is
@@ -423,7 +354,7 @@ TEST_P(GuestDatagramsTest, ASocketThatTakesNothing) {
   const Bytes frame = Frame(Bytes(1'400));
   for (int i = 0; i < 3'000; ++i) Pass({frame});
   EXPECT_GT(counters_.Snapshot().drops_of(DropCause::kUdpQueueFull), 100u);
-  EXPECT_LE(Sockets()[0]->Sent().size() * 1'400, DatagramPool::kPipeBytesMax);
+  EXPECT_LE(PlayedSockets()[0]->Sent().size() * 1'400, DatagramPool::kPipeBytesMax);
 }
 
 // ---------------------------------------------------------------- the policy
