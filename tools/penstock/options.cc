@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "tools/penstock/command_line.h"
 #include "tools/penstock/control_socket.h"
+#include "tools/penstock/dns_options.h"
 
 namespace penstock::tool {
 namespace {
@@ -80,6 +81,7 @@ struct FamilyTexts {
 struct CommonTexts {
   FamilyTexts ipv4;
   FamilyTexts ipv6;
+  DnsTexts dns;
   std::string relay_threads = "auto";
   std::string impair;
   std::vector<std::string> guest_prefixes;
@@ -211,6 +213,7 @@ void AddCommon(CLI::App& app, CommonOptions& common, CommonTexts& texts) {
       ->allow_extra_args(false)
       ->option_text("ADDRESS/LENGTH");
   AddConfiguration(app, config, texts);
+  AddDns(app, texts.dns);
   AddPublish(app, common, texts);
   AddStatistics(app, common);
   AddLimits(app, config, texts);
@@ -347,6 +350,7 @@ absl::Status SetCommon(const CLI::App& app, const CommonTexts& texts, CommonOpti
   if (absl::Status s = SetFamily("6", texts.ipv6, config.ipv6); !s.ok()) return s;
   if (absl::Status s = SetGuestPrefixes(texts.guest_prefixes, config); !s.ok()) return s;
   if (absl::Status s = SetConfiguration(app, texts, config); !s.ok()) return s;
+  if (absl::Status s = SetDns(texts.dns, config.dns); !s.ok()) return s;
   if (absl::Status s = SetUdpFiltering(texts.udp_filtering, config); !s.ok()) return s;
   common.offload = !texts.no_offload;
   // A limit below the half-open ones lowers those with it.
