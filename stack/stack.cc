@@ -163,7 +163,7 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
   guest_echo_ = std::make_unique<GuestDatagrams>(DatagramKind::kEcho, config_, datagrams_to_guest_,
                                                  *datagram_ends_, counters_, gate_);
   if (config_.dns.enabled) {
-    dns_.emplace(config_, *datagram_ends_, dns_policy_, counters_);
+    dns_.emplace(config_, *datagram_ends_, gated_names_, counters_);
     dns_->SetHostRoutes(host_routes_);
     dns_datagrams_.emplace(*dns_, datagrams_to_guest_, counters_);
     if (absl::Status status = Watch(dns_->descriptor()); !status.ok()) return status;

@@ -26,14 +26,15 @@
 #include "publisher/publisher.h"
 #include "relay/doorbell.h"
 #include "relay/relay_thread.h"
-#include "stack/dns/dns_streams.h"
 #include "stack/dns/dns_datagrams.h"
 #include "stack/dns/dns_policy.h"
 #include "stack/dns/dns_service.h"
+#include "stack/dns/dns_streams.h"
 #include "stack/flow/datagram_ends.h"
 #include "stack/flow/datagrams_to_guest.h"
 #include "stack/flow/frame_batch.h"
 #include "stack/flow/gate.h"
+#include "stack/flow/gated_names.h"
 #include "stack/flow/guest_datagrams.h"
 #include "stack/flow/tcp_flows.h"
 #include "stack/flow/udp_ports.h"
@@ -168,7 +169,7 @@ class Stack::Impl {
   std::unique_ptr<UdpPorts> udp_ports_;
   std::unique_ptr<GuestDatagrams> guest_udp_, guest_echo_;
   std::unique_ptr<DnsStreams> dns_streams_;  // nullptr: nobody serves them
-  OpenDnsPolicy dns_policy_;
+  GatedNames gated_names_{gate_, counters_};
   std::optional<DnsService> dns_;  // unless Config::dns says no
   std::optional<DnsDatagrams> dns_datagrams_;
   std::optional<Reassembly> reassembly_;

@@ -76,15 +76,17 @@ struct Flow {
   bool abort = false;       // closing: by kAbort, not kClose
   bool close_told = false;  // closing: the relay was told
   bool looking = false;     // the guest's bytes wait until the name that they show is known
+  bool denied = false;      // at its SYN; it is here to be told so by a page
   bool answering = false;   // denied: the guest gets a page and an end, the host nothing
   uint8_t keepalives_unanswered = 0;
   uint32_t tick_slot = 0;  // index on that list
   uint32_t negotiated_mss = 0;
   std::unique_ptr<HeldSyn> syn;
-  std::unique_ptr<std::string> name;  // that the first bytes showed; nullptr: none
-  uint64_t number = 0;                // Gate's
-  std::shared_ptr<PortGauge> port;    // of a published port; nullptr: the guest opened it
-  Endpoint client;                    // its client, whoever the guest sees
+  std::unique_ptr<std::string> name;        // that the first bytes showed; nullptr: none
+  uint64_t number = 0;                      // Gate's; 0: it was denied, and is not told of
+  std::unique_ptr<AcceptedSocket> no_host;  // denied: the other end of what it has for a host
+  std::shared_ptr<PortGauge> port;          // of a published port; nullptr: the guest opened it
+  Endpoint client;                          // its client, whoever the guest sees
 
   // The guest's bytes that wait for a place in the pipe.
   Chunk* pending_head = nullptr;

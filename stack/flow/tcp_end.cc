@@ -104,11 +104,14 @@ void TcpFlows::Close(Flow& flow, FlowEnd end, bool abort) {
   closing_.push_back(&flow);
   flow.last_progress = now_;
   if (flow.port != nullptr) flow.port->ended.Add(1);
-  gate_.Close(QuestionOf(flow), {.flow = flow.number,
-                                 .reason = EndName(end),
-                                 .bytes_to_host = flow.bytes_to_host,
-                                 .bytes_to_guest = flow.bytes_to_guest,
-                                 .age = now_ - flow.opened_at});
+  flow.no_host.reset();
+  if (flow.number != 0) {
+    gate_.Close(QuestionOf(flow), {.flow = flow.number,
+                                   .reason = EndName(end),
+                                   .bytes_to_host = flow.bytes_to_host,
+                                   .bytes_to_guest = flow.bytes_to_guest,
+                                   .age = now_ - flow.opened_at});
+  }
   FlowInfo info = Describe(flow, now_);
   info.state = "closed";
   if (closed_.size() < kClosedMax) {

@@ -125,6 +125,8 @@ class TcpFlows final : private SegmentSink {
   // `last` (nothing more will be waited for).
   void Look(Flow& flow, bool last);
   void OnLooked(Flow& flow, const ShownName& shown);
+  // Who is denied there hears it by a page, if it speaks HTTP.
+  [[nodiscard]] bool GetsPage(const Endpoint& destination) const;
   // The guest gets a page; false: there is no room for it.
   [[nodiscard]] bool AnswerWithPage(Flow& flow);
   void DiscardPending(Flow& flow);
@@ -152,6 +154,7 @@ class TcpFlows final : private SegmentSink {
   // The policy denies a SYN.
   void Deny(const Packet& packet);
   enum class Refusal : uint8_t { kNone, kReset, kHostUnreachable };
+  void Refuse(const Packet& packet, Refusal refusal);
   [[nodiscard]] Refusal Resolve(const Endpoint& destination, OpenRequest& request) const;
   // Instead, for a port of the stack's own: `own_end` is for whoever serves it.
   [[nodiscard]] Refusal JoinLocal(OpenRequest& request, std::unique_ptr<AcceptedSocket>& own_end);
@@ -186,7 +189,7 @@ class TcpFlows final : private SegmentSink {
   const std::vector<Relay*> relays_;
   std::vector<bool> relay_to_ring_;
   LocalPorts* local_ports_ = nullptr;
-  StreamPairMaker make_pair_ = nullptr;
+  StreamPairMaker make_pair_ = &MakeStreamPair;
   GuestBufferPool buffers_;
   Engine engine_;
   FlowTable table_;

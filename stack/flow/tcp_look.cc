@@ -7,6 +7,10 @@
 // nothing had been. Denied: the host's socket is reset without having had a byte, and the
 // guest gets a reset or, for HTTP and by choice, a page.
 //
+// What is denied at once, and on port 80, is accepted all the same where a page is wanted: it
+// has no host, its request is read, and it is told no by the page; if it is no HTTP, by a
+// reset.
+//
 // Bounds: 16 KiB, or the guest's window, and 5 s from the first byte on. Who says nothing
 // keeps nobody waiting: nothing is held back, and a host that speaks first is not one that
 // tells its names apart by what the client says, so the look is over.
@@ -47,7 +51,9 @@ void TcpFlows::Look(Flow& flow, bool last) {
   if (flow.state != FlowState::kOpen) return;
   if (flow.pending_bytes == 0) {
     const bool host_spoke = flow.block_bytes > 0 || flow.host_eof || flow.bytes_to_guest > 0;
-    if (host_spoke || flow.pcb.guest_fin) OnLooked(flow, {.kind = ShownName::Kind::kNone});
+    const bool no_wait = flow.denied && last;
+    if (host_spoke || flow.pcb.guest_fin || no_wait)
+      OnLooked(flow, {.kind = ShownName::Kind::kNone});
     return;
   }
   if (flow.looking_since == Time{}) flow.looking_since = now_;
@@ -66,6 +72,13 @@ void TcpFlows::Look(Flow& flow, bool last) {
 void TcpFlows::OnLooked(Flow& flow, const ShownName& shown) {
   flow.looking = false;
   counters_.first_bytes_looked_at.Add(1);
+  const bool page =
+      config_.denial_answer == DenialAnswer::kPage && shown.protocol == ShownName::Protocol::kHttp;
+  if (flow.denied) {
+    if (page && AnswerWithPage(flow)) return;
+    DropChunks(flow);
+    return Reset(flow, FlowEnd::kDenied);
+  }
   const bool readable = shown.kind != ShownName::Kind::kUnreadable;
   if (shown.kind == ShownName::Kind::kName) flow.name = std::make_unique<std::string>(shown.name);
   const GateQuestion question = QuestionOf(flow);
@@ -74,12 +87,15 @@ void TcpFlows::OnLooked(Flow& flow, const ShownName& shown) {
     counters_.denied_to_host.Add(1);
     gate_.TellDenied(question, EventLayer::kTenant, "unreadable name");
   }
-  const bool page =
-      config_.denial_answer == DenialAnswer::kPage && shown.protocol == ShownName::Protocol::kHttp;
   counters_.flows_denied.Add(1);
   if (page && AnswerWithPage(flow)) return;
   DropChunks(flow);
   Reset(flow, FlowEnd::kDenied);
+}
+
+bool TcpFlows::GetsPage(const Endpoint& destination) const {
+  constexpr uint16_t kHttpPort = 80;
+  return config_.denial_answer == DenialAnswer::kPage && destination.port == kHttpPort;
 }
 
 // The page lies in static memory and its acknowledgement gives nothing back. The host's
@@ -105,7 +121,7 @@ void TcpFlows::DiscardPending(Flow& flow) {
 
 void TcpFlows::CutDenied() {
   table_.ForEach([&](Flow& flow) {
-    if (flow.state == FlowState::kClosing || flow.answering) return;
+    if (flow.state == FlowState::kClosing || flow.denied || flow.answering) return;
     if (gate_.StillAllows(QuestionOf(flow))) return;
     Serve(flow);  // whatever ended it just now counts first
     if (flow.state == FlowState::kFree || flow.state == FlowState::kClosing) return;

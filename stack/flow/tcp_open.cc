@@ -129,24 +129,17 @@ bool TcpFlows::FeedSegment(Flow& flow, Packet& packet, GuestBuffer& slot) {
 
 void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uint32_t> isn_after) {
   if (HalfOpenLimitReached(packet)) return;
+  // Whom the stack serves itself decides for itself.
+  const bool local = local_ports_ != nullptr && local_ports_->Serves(tuple.destination);
   const GateQuestion question{.guest = tuple.guest, .peer = tuple.destination, .looked = false};
-  const Verdict verdict = gate_.Ask(question);
-  if (verdict == Verdict::kDeny) return Deny(packet);
+  const Verdict verdict = local ? Verdict::kAllow : gate_.Ask(question);
+  const bool denied = verdict == Verdict::kDeny;
+  if (denied && !GetsPage(tuple.destination)) return Deny(packet);
   OpenRequest request;
   std::unique_ptr<AcceptedSocket> own_end;  // of a connection to the stack itself
-  const bool local = local_ports_ != nullptr && local_ports_->Serves(tuple.destination);
-  const Refusal refusal = local ? JoinLocal(request, own_end) : Resolve(tuple.destination, request);
-  if (refusal != Refusal::kNone) {
-    counters_.frames_consumed.Add(1);
-    if (refusal == Refusal::kReset) {
-      counters_.flows_refused.Add(1);
-      SendReset(packet);
-    } else {
-      counters_.flows_unreachable.Add(1);
-      SendUnreachable(FaultKind::kHost, packet.ip);
-    }
-    return;
-  }
+  const Refusal refusal =
+      local || denied ? JoinLocal(request, own_end) : Resolve(tuple.destination, request);
+  if (refusal != Refusal::kNone) return Refuse(packet, refusal);
   Flow* flow = NewFlow(tuple);
   if (flow == nullptr) {
     counters_.flows_refused_limit.Add(1);
@@ -155,17 +148,33 @@ void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uin
   }
   counters_.frames_consumed.Add(1);
   counters_.flows_opened.Add(1);
-  flow->looking = verdict == Verdict::kLook;
-  flow->number = gate_.Open(question);
+  flow->looking = denied || verdict == Verdict::kLook;
+  flow->denied = denied;
+  flow->number = denied ? 0 : gate_.Open(question);
   flow->negotiated_mss = MssFor(tuple.guest.address, packet.tcp.mss);
   flow->syn = Hold(packet);
   flow->syn->isn_after = isn_after;
   SetState(*flow, FlowState::kDialing);
   BeginRelay(*flow, std::move(request));
   SetDeadline(*flow);
-  if (!local) return;
-  counters_.flows_local.Add(1);
-  local_ports_->Open(tuple, std::move(own_end));
+  if (denied) {
+    flow->looking_since = now_;
+    flow->no_host = std::move(own_end);
+  } else if (local) {
+    counters_.flows_local.Add(1);
+    local_ports_->Open(tuple, std::move(own_end));
+  }
+}
+
+void TcpFlows::Refuse(const Packet& packet, Refusal refusal) {
+  counters_.frames_consumed.Add(1);
+  if (refusal == Refusal::kReset) {
+    counters_.flows_refused.Add(1);
+    SendReset(packet);
+  } else {
+    counters_.flows_unreachable.Add(1);
+    SendUnreachable(FaultKind::kHost, packet.ip);
+  }
 }
 
 void TcpFlows::Deny(const Packet& packet) {
@@ -179,8 +188,9 @@ Flow* TcpFlows::NewFlow(const TcpTuple& tuple) {
   flow->pcb.Clear();
   flow->end = FlowEnd::kNone;
   flow->fin_to_relay = flow->host_eof = flow->host_reset = flow->fin_to_guest = flow->abort =
-      flow->close_told = flow->waiting = flow->looking = flow->answering = false;
+      flow->close_told = flow->waiting = flow->looking = flow->denied = flow->answering = false;
   flow->name.reset();
+  flow->looking_since = Time{};
   flow->keepalives_unanswered = 0;
   flow->bytes_at_relay = flow->drained_since_growth = 0;
   flow->unwritten_offset = flow->acknowledged_offset = 0;

@@ -63,7 +63,7 @@ void TcpFlows::SetDeadline(Flow& flow) {
             After(flow.last_heard,
                   config_.keepalive_idle + flow.keepalives_unanswered * config_.keepalive_interval);
       }
-      if (flow.looking && flow.pending_bytes > 0) {
+      if (flow.looking && (flow.denied || flow.pending_bytes > 0)) {
         flow.deadline = std::min(flow.deadline, After(flow.looking_since, kLookTimeout));
       }
       if (flow.answering) flow.deadline = After(flow.looking_since, config_.handshake_timeout);

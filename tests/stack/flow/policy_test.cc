@@ -353,6 +353,57 @@ TEST_P(PageTest, TlsIsReset) {
   connection.flow.Expect(kTcpRst | kTcpAck);
 }
 
+// What the policy denies at its SYN gets the page too, on port 80, without a host.
+class DeniedPageTest : public PolicyFlowTest {
+ protected:
+  GuestFlow& Connect(uint16_t port = 80) {
+    Config config = LoopbackConfig();
+    config.denial_answer = DenialAnswer::kPage;
+    StartWith("deny egress any\n", config);
+    GuestFlow& flow = guest().Flow(port);
+    if (port == 80) flow.Handshake();
+    return flow;
+  }
+};
+PENSTOCK_BOTH_FAMILIES(DeniedPageTest);
+
+TEST_P(DeniedPageTest, ARequestGetsAReadableAnswer) {
+  GuestFlow& flow = Connect();
+  flow.Send({.payload = "GET / HTTP/1.1\r\nHost: any.test\r\n\r\n"});
+  guest().Until("the page and its end", [&] {
+    flow.ReceiveTo(flow.received().size());
+    return flow.finished();
+  });
+  EXPECT_TRUE(flow.received().starts_with("HTTP/1.1 403 ")) << flow.received();
+  flow.Send({.flags = kTcpFin | kTcpAck});
+  ExpectNoFlowLeft();
+  const std::vector<Event> events = Events();
+  ASSERT_EQ(events.size(), 1u) << "denied once, and never a flow";
+  EXPECT_EQ(events[0].kind, EventKind::kDenied);
+}
+
+TEST_P(DeniedPageTest, WhatIsNoHttpIsReset) {
+  GuestFlow& flow = Connect();
+  flow.Send({.payload = ClientHello("any.test")});
+  flow.Expect(kTcpRst | kTcpAck);
+  ExpectNoFlowLeft();
+}
+
+TEST_P(DeniedPageTest, WhoSaysNothingIsReset) {
+  GuestFlow& flow = Connect();
+  guest().Advance(4900ms);
+  EXPECT_FALSE(flow.reset());
+  guest().Advance(200ms);
+  EXPECT_TRUE(flow.reset());
+  ExpectNoFlowLeft();
+}
+
+TEST_P(DeniedPageTest, AnotherPortIsRefusedAtOnce) {
+  GuestFlow& flow = Connect(443);
+  flow.SendSyn();
+  flow.Expect(kTcpRst | kTcpAck);
+}
+
 // ---------------------------------------------------------------- another policy
 
 TEST_P(PolicyFlowTest, ANewPolicyCutsWhatItDeniesAndNothingElse) {
