@@ -65,7 +65,18 @@ RuleTables::Ports RuleTables::AddPorts(std::span<const Use> uses, PolicyProtocol
     if (starts_.size() > at && starts_.back().rule == rule) continue;
     starts_.push_back({.port = static_cast<uint16_t>(cut), .rule = rule});
   }
-  return {.count = static_cast<uint32_t>(starts_.size()) - at, .at = at};
+  const uint32_t count = static_cast<uint32_t>(starts_.size()) - at;
+  return {.count = count, .at = count > kBisectedMax ? AddPages(at) : at};
+}
+
+uint32_t RuleTables::AddPages(uint32_t at) {
+  const auto pages_at = static_cast<uint32_t>(pages_.size());
+  for (uint32_t page = 0; page < kPageCount; ++page) {
+    while (at + 1 < starts_.size() && starts_[at + 1].port <= page << kPageBits) ++at;
+    pages_.push_back(at);
+  }
+  pages_.push_back(static_cast<uint32_t>(starts_.size() - 1));
+  return pages_at;
 }
 
 RuleTables::Id RuleTables::Add(std::span<const Use> uses) {

@@ -1,8 +1,9 @@
 // For each destination that rules have: which of its rules comes first, for a protocol and
 // a port. A policy has thousands of such tables, nearly all of them with one rule, so a
-// table is 32 bytes in one array, and what some rules have ports for lies behind each other
+// table is 28 bytes in one array, and what some rules have ports for lies behind each other
 // in a second one: for each protocol the ports are cut where another rule becomes the
-// first, and found by bisection.
+// first, and found by bisection. Where there are many cuts, as in the table of all rules for
+// any address, only those that begin with the same byte are bisected.
 //
 // Rules are their places in the policy, from 0: the lower one comes first. Immutable once
 // filled; any thread.
@@ -53,7 +54,8 @@ class RuleTables final {
   [[nodiscard]] uint32_t FirstOfAll(Id id) const { return tables_[id].first; }
 
  private:
-  // `count` 0: `rule` is for all ports. Else starts_[at] up to starts_[at + count].
+  // `count` 0: `rule` is for all ports. Else, up to kBisectedMax, starts_ from `at` on; of
+  // more, pages_ from `at` on.
   struct Ports {
     uint32_t count = 0;
     union {
@@ -72,10 +74,20 @@ class RuleTables final {
     uint32_t rule = kNoRule;
   };
 
+  // A table that has more was made by more text than its pages are long.
+  static constexpr uint32_t kBisectedMax = 128;
+  static constexpr uint32_t kPageBits = 8, kPageCount = 256;
+
   [[nodiscard]] uint32_t FirstForPort(const Ports& ports, uint16_t port) const {
-    // The last start that is not behind `port`; the first one is at 0.
-    const Start* start = starts_.data() + ports.at;
-    for (uint32_t count = ports.count; count > 1;) {
+    uint32_t at = ports.at, count = ports.count;
+    if (count > kBisectedMax) {
+      const uint32_t* page = pages_.data() + at + (port >> kPageBits);
+      at = page[0];
+      count = page[1] - at + 1;
+    }
+    // The last start that is not behind `port`; the first one is never behind it.
+    const Start* start = starts_.data() + at;
+    while (count > 1) {
       const uint32_t half = count / 2;
       start += start[half].port <= port ? half : 0;
       count -= half;
@@ -83,9 +95,14 @@ class RuleTables final {
     return start->rule;
   }
   [[nodiscard]] Ports AddPorts(std::span<const Use> uses, PolicyProtocol protocol);
+  // For the starts from `at` to the last one.
+  [[nodiscard]] uint32_t AddPages(uint32_t at);
 
   std::vector<Table> tables_;
   std::vector<Start> starts_;
+  // Of each table with pages kPageCount + 1: where in starts_ the last one is that is not
+  // behind the page's first port; and the last one of all.
+  std::vector<uint32_t> pages_;
 };
 
 }  // namespace penstock

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <random>
@@ -63,7 +64,9 @@ constexpr std::array<uint16_t, 12> kPorts{1, 2, 22, 79, 80, 81, 442, 443, 444, 8
 
 class RandomPolicies final {
  public:
-  explicit RandomPolicies(uint64_t seed) : random_(seed) {}
+  // `many`: a thousand rules, most of them for some port of any address or a group, so that
+  // their tables are long.
+  explicit RandomPolicies(uint64_t seed, bool many = false) : random_(seed), many_(many) {}
 
   uint32_t Below(uint32_t bound) {
     return std::uniform_int_distribution<uint32_t>(0, bound - 1)(random_);
@@ -73,13 +76,17 @@ class RandomPolicies final {
   auto Of(const Array& array) {
     return array[Below(static_cast<uint32_t>(array.size()))];
   }
+  uint16_t APort() {
+    return many_ && !OneIn(4) ? static_cast<uint16_t>(1 + Below(65'535)) : Of(kPorts);
+  }
   IpAddress AnAddress() { return Address(Of(kAddresses)); }
 
   PlainRule Rule() {
     PlainRule rule;
     rule.direction = OneIn(6) ? Direction::kIngress : Direction::kEgress;
     rule.allow = OneIn(2);
-    const uint32_t kind = Below(rule.direction == Direction::kEgress ? 12 : 7);
+    const uint32_t kind =
+        many_ && !OneIn(3) ? Below(2) * 5 : Below(rule.direction == Direction::kEgress ? 12 : 7);
     if (kind == 0) {
       rule.kind = PlainRule::Kind::kAny;
     } else if (kind < 5) {
@@ -98,7 +105,7 @@ class RandomPolicies final {
   PlainPolicy APolicy() {
     PlainPolicy policy;
     // Mostly few, for a long list has little that is not hidden.
-    const uint32_t count = OneIn(50) ? 200 : Below(OneIn(4) ? 40 : 9);
+    const uint32_t count = many_ ? 1'000 : OneIn(50) ? 200 : Below(OneIn(4) ? 40 : 9);
     for (uint32_t i = 0; i < count; ++i) policy.rules.push_back(Rule());
     policy.allow_egress = OneIn(2);
     policy.allow_ingress = OneIn(2);
@@ -120,7 +127,7 @@ class RandomPolicies final {
     question.direction = OneIn(6) ? Direction::kIngress : Direction::kEgress;
     question.protocol = static_cast<PolicyProtocol>(OneIn(2) ? 0 : Below(3));
     question.address = AnAddress();
-    if (question.protocol != PolicyProtocol::kIcmp) question.port = Of(kPorts);
+    if (question.protocol != PolicyProtocol::kIcmp) question.port = APort();
     question.looked = OneIn(3) || question.protocol != PolicyProtocol::kTcp;
     if (question.direction == Direction::kEgress && OneIn(2)) question.name = Of(kNames);
     return question;
@@ -147,9 +154,12 @@ class RandomPolicies final {
   }
 
   void Ports(PlainRule& rule) {
-    if (OneIn(2)) {
-      for (uint32_t i = Below(4); i > 0; --i) {
-        const uint16_t a = Of(kPorts), b = OneIn(2) ? a : Of(kPorts);
+    if (OneIn(2) || many_) {
+      for (uint32_t i = many_ ? 1 : Below(4); i > 0; --i) {
+        const uint16_t a = APort();
+        const uint16_t b = OneIn(2) ? a
+                           : many_  ? static_cast<uint16_t>(std::min(65'535u, a + Below(200)))
+                                    : APort();
         rule.ports.emplace_back(std::min(a, b), std::max(a, b));
       }
     }
@@ -162,6 +172,7 @@ class RandomPolicies final {
   }
 
   std::mt19937_64 random_;
+  const bool many_;
 };
 
 std::string ToString(const PolicyQuestion& question) {
@@ -246,6 +257,15 @@ TEST(PlainPolicy, AMillionDecisionsAreThoseOfAPlainList) {
   const int total = kPolicies * kQuestions;
   for (const int count : tally.verdicts) EXPECT_GT(count, total / 100);
   EXPECT_GT(tally.by_rule, total / 4);
+}
+
+TEST(PlainPolicy, SoAreThoseOfAThousandRules) {
+  const uint64_t seed = Seed();
+  std::printf("PENSTOCK_POLICY_SEED=%llu\n", static_cast<unsigned long long>(seed));
+  RandomPolicies random(seed, true);
+  Tally tally;
+  for (int i = 0; i < kPolicies / 40; ++i) ASSERT_TRUE(AskMany(random, tally)) << "seed " << seed;
+  EXPECT_GT(tally.by_rule, kPolicies / 40 * kQuestions / 4);
 }
 
 }  // namespace
