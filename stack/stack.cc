@@ -555,14 +555,17 @@ void Stack::Impl::RunServices() {
   if (services_.TakeGuestMoved()) udp_ports_->OnGuestMoved();
 }
 
-bool Stack::Impl::IsForDns(const Packet& packet) const {
-  if (!dns_ || packet.destination_port != kDnsPort) return false;
-  const bool to_one_host = !IsNeverAHost(packet.destination) && !IsMulticast(packet.destination);
-  return gateway_.IsOurs(packet.destination) || (config_.dns.intercept && to_one_host);
+bool Stack::Impl::IsForDns(const Endpoint& destination) const {
+  if (!dns_ || destination.port != kDnsPort) return false;
+  const IpAddress& address = destination.address;
+  const bool to_one_host = !IsNeverAHost(address) && !IsMulticast(address);
+  return gateway_.IsOurs(address) || (config_.dns.intercept && to_one_host);
 }
 
 void Stack::Impl::HandleUdp(const Packet& packet) {
-  if (IsForDns(packet)) return dns_datagrams_->FromGuest(packet, now_);
+  if (IsForDns({packet.destination, packet.destination_port})) {
+    return dns_datagrams_->FromGuest(packet, now_);
+  }
   const IpAddress& destination = packet.destination;
   const bool to_one_host = !IsNeverAHost(destination) && !IsMulticast(destination);
   if (to_one_host && (!gateway_.IsOurs(destination) || destination == OwnAddress(destination))) {

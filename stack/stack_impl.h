@@ -116,7 +116,7 @@ class Stack::Impl {
   // `buffer` is where the packet lies; nullptr afterwards if a flow kept it.
   void HandlePacket(Packet& packet, GuestBuffer*& buffer);
   void HandleUdp(const Packet& packet);
-  [[nodiscard]] bool IsForDns(const Packet& packet) const;
+  [[nodiscard]] bool IsForDns(const Endpoint& destination) const;
   void HandleIcmp(const Packet& packet);
   // True: it was to be passed on, and its hop limit is used up.
   [[nodiscard]] bool HopLimitExceeded(const Packet& packet);

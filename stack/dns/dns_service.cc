@@ -220,9 +220,14 @@ bool DnsService::LeadsNowhere(const DnsQuestion& question) const {
   return question.type == kDnsTypeAaaa && (!config_.ipv6.enabled || !routes_.ipv6);
 }
 
+bool DnsService::HasRoomFor(DnsTransport transport) const {
+  if (questions_.size() >= config_.dns.outstanding_max) return false;
+  return transport == DnsTransport::kUdp || sockets_.MayTakeStream();
+}
+
 void DnsService::Forward(const DnsQuery& query, const DnsQueryView& view, std::string name,
                          Time now) {
-  if (questions_.size() >= config_.dns.outstanding_max) {
+  if (!HasRoomFor(query.transport)) {
     counters_.dns_limit.Add(1);
     TellOutcome(query, view, name, DnsOutcome::kNoUpstream, now);
     // By UDP the guest will ask again, later; an error would make it ask again at once.
@@ -261,10 +266,11 @@ void DnsService::Forget(DnsAsker& asker, uint64_t token) {
 // ---------------------------------------------------------------- upstreams
 
 void DnsService::AskNext(Question& question, Why why) {
+  // Where each was asked, what was lost on the way is repaired by asking once more.
+  bool may_begin_again = why == Why::kTimeout;
   while (question.attempts.size() < kAttemptsMax) {
     auto upstream = upstreams_.Choose(question.view.question.name, question.tried, now_);
-    if (!upstream && why == Why::kTimeout && !question.tried.empty()) {
-      // Each was asked once. What was lost on the way is repaired by asking once more.
+    if (!upstream && std::exchange(may_begin_again, false)) {
       question.tried.clear();
       continue;
     }
@@ -282,7 +288,13 @@ void DnsService::AskNext(Question& question, Why why) {
 }
 
 bool DnsService::AskOf(Question& question, const DnsUpstream& upstream) {
-  DnsSocket& socket = sockets_.Take(upstream.endpoint.address.family, now_);
+  const Family family = upstream.endpoint.address.family;
+  const bool by_udp = question.transport == DnsTransport::kUdp;
+  if (!by_udp && !sockets_.MayTakeStream()) {
+    counters_.dns_upstream_errors.Add(1);
+    return false;
+  }
+  DnsSocket& socket = by_udp ? sockets_.Take(family, now_) : sockets_.TakeStream(family, now_);
   auto id = static_cast<uint16_t>(random_.Next());
   // A socket has few questions, so this ends soon.
   while (attempts_.contains(AttemptKey(socket, id))) id = static_cast<uint16_t>(random_.Next());
@@ -347,16 +359,16 @@ void DnsService::Finish(Question& question, const DnsReply& reply, DnsOutcome ou
 
 // ---------------------------------------------------------------- from an upstream
 
-void DnsService::OnFault(DnsSocket& socket, FaultKind kind, std::span<const uint8_t> message) {
-  if (message.size() < 2) return;
-  const auto found = attempts_.find(AttemptKey(socket, DnsIdOf(message)));
+void DnsService::OnFault(DnsSocket& socket, FaultKind kind, uint16_t id) {
+  const auto found = attempts_.find(AttemptKey(socket, id));
   if (found == attempts_.end()) return;
   Question& question = *found->second;
-  const auto attempt = std::ranges::find_if(question.attempts, [&](const Attempt& one) {
-    return one.socket == &socket && one.id == DnsIdOf(message);
-  });
+  const auto attempt = std::ranges::find_if(
+      question.attempts, [&](const Attempt& one) { return one.socket == &socket && one.id == id; });
   counters_.dns_upstream_errors.Add(1);
-  const bool of_upstream = kind != FaultKind::kNoSocket && kind != FaultKind::kTooBig;
+  // Else it is our own want of a descriptor, or of a narrower packet.
+  const bool of_upstream =
+      kind != FaultKind::kTooBig && (kind != FaultKind::kNoSocket || socket.stream);
   if (of_upstream) upstreams_.Failed(attempt->upstream, now_);
   const bool is_last = &*attempt == &question.attempts.back();
   End(*attempt);

@@ -108,7 +108,7 @@ class DnsService final : private DnsSocketListener {
   static constexpr int kTimeoutsPerPass = 1'024;
 
   void OnMessage(DnsSocket& socket, const DnsUpstream& from, std::span<uint8_t> message) override;
-  void OnFault(DnsSocket& socket, FaultKind kind, std::span<const uint8_t> message) override;
+  void OnFault(DnsSocket& socket, FaultKind kind, uint16_t id) override;
 
   // Each is the answer to a question that is not outstanding.
   void Reply(const DnsQuery& query, const DnsQueryView& view, const DnsReply& reply);
@@ -116,6 +116,7 @@ class DnsService final : private DnsSocketListener {
   void AnswerLocally(const DnsQuery& query, const DnsQueryView& view, const std::string& name,
                      const LocalNames::Answer& local, Time now);
   void Forward(const DnsQuery& query, const DnsQueryView& view, std::string name, Time now);
+  [[nodiscard]] bool HasRoomFor(DnsTransport transport) const;
 
   [[nodiscard]] bool MayAsk(const DnsQuestion& question, const std::string& name,
                             const std::optional<LocalNames::Answer>& local, Time now);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "relay/check.h"
+#include "stack/dns/dns_message.h"
 
 namespace penstock {
 namespace {
@@ -25,24 +26,37 @@ DnsSocket& DnsSockets::Take(Family family, Time now) {
       (place->questions >= kQuestionsMax || now - place->opened >= kLifetime)) {
     Retire(*place);
   }
-  if (place == nullptr) place = &Open(family, now);
-  ++place->questions;
-  ++place->outstanding;
-  ++outstanding_;
-  asked_at_ = now;
-  idle_at_ = kNever;
+  if (place == nullptr) place = &Open({.kind = DatagramKind::kUdp, .family = family}, now);
+  CountQuestion(*place, now);
   return *place;
 }
 
-DnsSocket& DnsSockets::Open(Family family, Time now) {
+DnsSocket& DnsSockets::TakeStream(Family family, Time now) {
+  DnsSocket& socket = Open({.kind = DatagramKind::kFramedStream, .family = family}, now);
+  socket.stream = true;
+  socket.retired = true;
+  ++streams_;
+  CountQuestion(socket, now);
+  return socket;
+}
+
+void DnsSockets::CountQuestion(DnsSocket& socket, Time now) {
+  ++socket.questions;
+  ++socket.outstanding;
+  ++outstanding_;
+  asked_at_ = now;
+  idle_at_ = kNever;
+}
+
+DnsSocket& DnsSockets::Open(const DatagramRequest& request, Time now) {
   auto owned = std::make_unique<DnsSocket>();
   DnsSocket& socket = *owned;
   sockets_.emplace(&socket, std::move(owned));
   socket.serial = next_serial_++;
-  socket.family = family;
+  socket.family = request.family;
   socket.opened = now;
   auto pipe = std::make_shared<DatagramPipe>();
-  pipe->request = DatagramRequest{.kind = DatagramKind::kUdp, .family = family};
+  pipe->request = request;
   pipe->may_join = false;
   ends_.Open(socket, *this, std::move(pipe), *ends_.relays()[next_relay_]);
   next_relay_ = (next_relay_ + 1) % ends_.relays().size();
@@ -64,7 +78,10 @@ void DnsSockets::Done(DnsSocket& socket) {
 
 void DnsSockets::Close(DnsSocket& socket) { ends_.Close(socket); }
 
-void DnsSockets::Forget(DatagramEnd& end) { sockets_.erase(&end); }
+void DnsSockets::Forget(DatagramEnd& end) {
+  if (static_cast<DnsSocket&>(end).stream) --streams_;
+  sockets_.erase(&end);
+}
 
 void DnsSockets::BeginPass(Time now) {
   if (idle_at_ > now) return;
@@ -79,6 +96,7 @@ void DnsSockets::BeginPass(Time now) {
 void DnsSockets::Shutdown() {
   for (const auto& [end, socket] : sockets_) ends_.Shutdown(*socket);
   sockets_.clear();
+  streams_ = 0;
 }
 
 // ---------------------------------------------------------------- messages
@@ -90,6 +108,7 @@ bool DnsSockets::Send(DnsSocket& socket, const DnsUpstream& upstream,
   std::ranges::copy(message, datagram->data);
   datagram->path = {.peer = upstream.endpoint, .local = {}, .interface = upstream.interface};
   datagram->hop_limit = kHopLimit;
+  socket.stream_id = DnsIdOf(message);
   ends_.Send(socket, datagram);
   return true;
 }
@@ -97,11 +116,16 @@ bool DnsSockets::Send(DnsSocket& socket, const DnsUpstream& upstream,
 bool DnsSockets::ToGuest(DatagramEnd& end, Datagram& datagram) {
   auto& socket = static_cast<DnsSocket&>(end);
   const std::span<uint8_t> message(datagram.data, datagram.length);
-  if (datagram.fault.kind == FaultKind::kNone) {
+  const FaultKind fault = datagram.fault.kind;
+  if (fault == FaultKind::kNone) {
     listener_.OnMessage(socket, {datagram.path.peer, datagram.path.interface}, message);
-  } else {
-    if (datagram.fault.kind == FaultKind::kNoSocket) Retire(socket);
-    listener_.OnFault(socket, datagram.fault.kind, message);
+    return false;
+  }
+  if (fault == FaultKind::kNoSocket) Retire(socket);
+  if (socket.stream) {
+    listener_.OnFault(socket, fault, socket.stream_id);
+  } else if (message.size() >= sizeof(uint16_t)) {
+    listener_.OnFault(socket, fault, DnsIdOf(message));
   }
   return false;
 }

@@ -7,6 +7,9 @@
 // when the last of its questions is over. All of them are closed when nothing has been
 // asked for a while.
 //
+// Who asks by TCP is passed on by TCP: a connection for each question (framed_task.h), of
+// which there are few, for each is a descriptor.
+//
 // Poll thread only. Time is an argument.
 #ifndef PENSTOCK_STACK_DNS_DNS_SOCKETS_H_
 #define PENSTOCK_STACK_DNS_DNS_SOCKETS_H_
@@ -45,6 +48,8 @@ struct DnsSocket final : DatagramEnd {
   uint32_t questions = 0;    // asked through it so far
   uint32_t outstanding = 0;  // of those, not Done
   bool retired = false;      // asks nothing more
+  bool stream = false;       // TCP, for one question
+  uint16_t stream_id = 0;    // of that
 };
 
 // What comes through a socket.
@@ -53,8 +58,8 @@ class DnsSocketListener {
   // `message` may be written to, and lives until this returns.
   virtual void OnMessage(DnsSocket& socket, const DnsUpstream& from,
                          std::span<uint8_t> message) = 0;
-  // What was sent did not arrive; `message` is what is known of it, from the front.
-  virtual void OnFault(DnsSocket& socket, FaultKind kind, std::span<const uint8_t> message) = 0;
+  // What was sent with this id did not arrive.
+  virtual void OnFault(DnsSocket& socket, FaultKind kind, uint16_t id) = 0;
 
  protected:
   ~DnsSocketListener() = default;
@@ -70,6 +75,10 @@ class DnsSockets final : private DatagramOwner {
 
   // One for one question more, which is outstanding until Done.
   [[nodiscard]] DnsSocket& Take(Family family, Time now);
+  // A stream for one question, likewise.
+  [[nodiscard]] DnsSocket& TakeStream(Family family, Time now);
+  // There is room for one.
+  [[nodiscard]] bool MayTakeStream() const { return streams_ < kStreamsMax; }
   // False: it takes no more.
   [[nodiscard]] bool Send(DnsSocket& socket, const DnsUpstream& upstream,
                           std::span<const uint8_t> message);
@@ -94,10 +103,13 @@ class DnsSockets final : private DatagramOwner {
   static constexpr Duration kIdleTimeout = std::chrono::seconds(10);
   // Beyond so many, sockets are kept for longer than they should: the relays are behind.
   static constexpr size_t kSocketsMax = 256;
+  // Connections to upstreams, those being closed included.
+  static constexpr size_t kStreamsMax = 64;
 
   [[nodiscard]] bool ToGuest(DatagramEnd& end, Datagram& datagram) override;
   void Forget(DatagramEnd& end) override;
-  [[nodiscard]] DnsSocket& Open(Family family, Time now);
+  [[nodiscard]] DnsSocket& Open(const DatagramRequest& request, Time now);
+  void CountQuestion(DnsSocket& socket, Time now);
   void Close(DnsSocket& socket);
   [[nodiscard]] std::array<DnsSocket*, kPerFamily>& PoolOf(Family family) {
     return family == Family::kIpv4 ? pool4_ : pool6_;
@@ -110,6 +122,7 @@ class DnsSockets final : private DatagramOwner {
   std::array<DnsSocket*, kPerFamily> pool4_{}, pool6_{};
   uint64_t next_serial_ = 1;
   size_t next_relay_ = 0;
+  size_t streams_ = 0;
   uint64_t outstanding_ = 0;
   Time asked_at_{};
   Time idle_at_ = kNever;

@@ -149,8 +149,8 @@ TEST_P(StackFragmentsTest, ASynInFragmentsIsAnswered) {
 
 // Every frame of a datagram that nobody wants is dropped by that cause.
 TEST_P(StackFragmentsTest, ARefusedDatagramIsAllItsFrames) {
-  const auto packets =
-      FragmentPackets(ToGateway(), UdpDatagram({.payload = Bytes(4'000)}), fragment_bytes());
+  const auto packets = FragmentPackets(
+      ToGateway(), UdpDatagram({.destination_port = 9, .payload = Bytes(4'000)}), fragment_bytes());
   ASSERT_EQ(packets.size(), 3u);
   SendAll(packets);
   EXPECT_EQ(drops(DropCause::kUdpRefused), 3u);

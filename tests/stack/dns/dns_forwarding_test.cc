@@ -291,14 +291,6 @@ TEST(DnsForwardingTest, BeyondTheLimitNothingIsAnswered) {
   EXPECT_EQ(rig.Questions().size(), 1u) << "the guest's retry succeeds";
 }
 
-class CountingAsker final : public DnsAsker {
- public:
-  void Answer(uint64_t token, std::span<const uint8_t> message) override {
-    answers.emplace_back(token, Bytes(message.begin(), message.end()));
-  }
-  std::vector<std::pair<uint64_t, Bytes>> answers;
-};
-
 TEST(DnsForwardingTest, AStreamsQuestionBeyondTheLimitFails) {
   Config config;
   config.dns.outstanding_max = 1;
@@ -306,8 +298,7 @@ TEST(DnsForwardingTest, AStreamsQuestionBeyondTheLimitFails) {
   rig.Ask(DnsAsk());
   CountingAsker asker;
   const Bytes ask = Named(1);
-  rig.service.Ask({.message = ask, .transport = DnsTransport::kTcp, .asker = &asker, .token = 7},
-                  rig.now);
+  rig.AskByStream(ask, asker, 7);
   ASSERT_EQ(asker.answers.size(), 1u);
   EXPECT_EQ(asker.answers[0].first, 7u);
   EXPECT_EQ(SeeDns(asker.answers[0].second).rcode(), kServFail);
@@ -329,6 +320,87 @@ TEST(DnsForwardingTest, WhatIsForgottenIsNotAnswered) {
   rig.Wait(10s);
   EXPECT_TRUE(asker.answers.empty());
   EXPECT_EQ(rig.counters.dns_forgotten.value(), 1u);
+}
+
+// ---------------------------------------------------------------- streams
+
+TEST(DnsForwardingTest, AskedByTcpWhoAsksByTcp) {
+  DnsRig rig;
+  CountingAsker asker;
+  rig.AskByStream(DnsAsk(), asker);
+  const DnsRig::Sent sent = rig.Question();
+  EXPECT_EQ(sent.socket->pipe->request->kind, DatagramKind::kFramedStream);
+  EXPECT_EQ(sent.socket->pipe->request->family, Family::kIpv4);
+  EXPECT_EQ(sent.upstream, DnsRig::kFirst);
+  const std::vector<DnsRecordSpec> many(200, DnsRecordOf("a.test", "192.0.2.1"));
+  rig.AnswerTo(sent, DnsAnswerTo(sent.message, many));
+  ASSERT_EQ(asker.answers.size(), 1u);
+  EXPECT_EQ(SeeDns(asker.answers[0].second).addresses.size(), 200u) << "of any length";
+  EXPECT_EQ(SeeDns(asker.answers[0].second).id, 0x1234);
+  rig.Pass();
+  EXPECT_TRUE(sent.socket->closed) << "a connection for each question";
+  EXPECT_EQ(rig.counters.dns_questions_tcp.value(), 1u);
+}
+
+TEST(DnsForwardingTest, AStreamThatEndsOrCannotBeMadeIsPassedOver) {
+  for (const FaultKind kind :
+       {FaultKind::kNoSocket, FaultKind::kStreamEnd, FaultKind::kStreamBroken}) {
+    DnsRig rig;
+    CountingAsker asker;
+    rig.AskByStream(DnsAsk(), asker);
+    const DnsRig::Sent first = rig.Question();
+    rig.Fail(first, kind);
+    const DnsRig::Sent second = rig.Question();
+    EXPECT_EQ(second.upstream, DnsRig::kSecond);
+    rig.Pass();
+    EXPECT_TRUE(first.socket->closed);
+    rig.AnswerTo(second, DnsAnswerTo(second.message));
+    EXPECT_EQ(asker.answers.size(), 1u);
+    rig.Ask(Named(1));
+    EXPECT_EQ(rig.Question().upstream, DnsRig::kSecond) << "the first one is dead, by UDP too";
+  }
+}
+
+TEST(DnsForwardingTest, ASilentStreamIsWaitedForLikeAnythingElse) {
+  DnsRig rig;
+  CountingAsker asker;
+  rig.AskByStream(DnsAsk(), asker);
+  (void)rig.Question();
+  rig.Wait(2s);
+  (void)rig.Question();
+  rig.Wait(2s);
+  ASSERT_EQ(asker.answers.size(), 1u);
+  EXPECT_EQ(SeeDns(asker.answers[0].second).rcode(), kServFail);
+  rig.Pass();
+  for (const auto& socket : PlayedSockets()) EXPECT_TRUE(socket->closed);
+}
+
+TEST(DnsForwardingTest, StreamsAreFew) {
+  DnsRig rig;
+  CountingAsker asker;
+  for (uint64_t i = 0; i < 70; ++i) rig.AskByStream(Named(static_cast<int>(i)), asker, i);
+  EXPECT_EQ(rig.Questions().size(), 64u);
+  EXPECT_EQ(asker.answers.size(), 6u);
+  EXPECT_EQ(rig.counters.dns_limit.value(), 6u);
+  for (uint64_t i = 0; i < 64; ++i) rig.service.Forget(asker, i);
+  rig.Pass();
+  rig.Pass();
+  rig.AskByStream(Named(100), asker, 100);
+  EXPECT_EQ(rig.Questions().size(), 1u);
+}
+
+TEST(DnsForwardingTest, WithoutAStreamToAskAgainTheFirstIsWaitedFor) {
+  DnsRig rig;
+  CountingAsker asker;
+  for (uint64_t i = 0; i < 64; ++i) rig.AskByStream(Named(static_cast<int>(i)), asker, i);
+  const std::vector<DnsRig::Sent> sent = rig.Questions();
+  rig.Wait(2s);
+  EXPECT_TRUE(rig.Questions().empty());
+  rig.AnswerTo(sent[0], DnsAnswerTo(sent[0].message));
+  ASSERT_EQ(asker.answers.size(), 1u);
+  EXPECT_EQ(SeeDns(asker.answers[0].second).rcode(), 0);
+  rig.Wait(2s);
+  EXPECT_EQ(asker.answers.size(), 64u);
 }
 
 // ---------------------------------------------------------------- sockets

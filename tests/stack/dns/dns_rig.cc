@@ -58,6 +58,17 @@ void DnsRig::Ask(const Bytes& message, uint16_t port, std::optional<Endpoint> as
   Pass(guest_.Frames(datagram, kMtu));
 }
 
+void DnsRig::AskByStream(const Bytes& message, DnsAsker& asker, uint64_t token) {
+  service.Ask({.message = message,
+               .transport = DnsTransport::kTcp,
+               .guest = {kGuest4, 5'000},
+               .asked = kDns4,
+               .asker = &asker,
+               .token = token},
+              now);
+  Pass();
+}
+
 std::vector<GuestDatagram> DnsRig::Received() { return std::exchange(received_, {}); }
 
 Bytes DnsRig::Answer() {
@@ -93,7 +104,9 @@ void DnsRig::AnswerTo(const Sent& sent, const Bytes& message) {
 }
 
 void DnsRig::Fail(const Sent& sent, FaultKind kind) {
-  sent.socket->Arrive(sent.upstream, sent.message, {.kind = kind});
+  // A stream does not say what was lost.
+  const bool stream = sent.socket->pipe->request->kind == DatagramKind::kFramedStream;
+  sent.socket->Arrive(sent.upstream, stream ? Bytes() : sent.message, {.kind = kind});
   Pass();
 }
 

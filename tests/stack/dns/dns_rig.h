@@ -46,6 +46,15 @@ class ScriptedDnsPolicy final : public DnsPolicy {
   std::vector<std::string> pins, outcomes;
 };
 
+// Who asks otherwise than by UDP.
+class CountingAsker final : public DnsAsker {
+ public:
+  void Answer(uint64_t token, std::span<const uint8_t> message) override {
+    answers.emplace_back(token, Bytes(message.begin(), message.end()));
+  }
+  std::vector<std::pair<uint64_t, Bytes>> answers;
+};
+
 class DnsRig final {
  public:
   // What left for an upstream.
@@ -80,6 +89,8 @@ class DnsRig final {
   Sent Question();
   // From whom it was sent to, and a pass.
   void AnswerTo(const Sent& sent, const Bytes& message);
+  // Asks as a connection of the guest's would; the answer comes to `asker`.
+  void AskByStream(const Bytes& message, DnsAsker& asker, uint64_t token = 1);
   // Whatever was sent did not arrive.
   void Fail(const Sent& sent, FaultKind kind = FaultKind::kPort);
   // Asks of the upstream, and passes on what it answers.
