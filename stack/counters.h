@@ -187,6 +187,7 @@ inline constexpr size_t kDropCauseCount = 0
   X(flows_denied, "connections that ended because of the name that their first bytes showed")  \
   X(first_bytes_looked_at, "connections whose first bytes were looked at for a name")          \
   X(pages_to_guest, "denied HTTP requests that were answered with a page")                     \
+  X(name_pins_displaced, "names at an address that gave way, before their time, to others")    \
   X(events_lost, "events for which there was no room")                                         \
   X(host_errors_to_guest, "ICMP errors to the guest for what the host side reported")          \
   X(udp_peers_opened, "peers of published UDP ports that were new")                            \

@@ -2,13 +2,18 @@
 
 #include <utility>
 
+#include "stack/wire/addresses.h"
+
 namespace penstock {
 namespace {
 
 PolicyContext ContextOf(const Config& config) {
   PolicyContext context{.host_named = config.host_loopback};
   if (config.ipv4.enabled) context.gateway4 = config.ipv4.gateway;
-  if (config.ipv6.enabled) context.gateway6 = config.ipv6.gateway;
+  if (config.ipv6.enabled) {
+    context.gateway6 = config.ipv6.gateway;
+    context.gateway6_link_local = LinkLocalOf(config.gateway_mac);
+  }
   return context;
 }
 

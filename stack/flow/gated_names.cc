@@ -14,8 +14,9 @@ bool GatedNames::MayAnswer(std::string_view name, const IpAddress& address, Time
 }
 
 void GatedNames::Pin(std::string_view name, const IpAddress& address, Duration ttl, Time now) {
-  gate_.engine().pins().Add(name, address, std::chrono::duration_cast<std::chrono::seconds>(ttl),
-                            now);
+  NamePins& pins = gate_.engine().pins();
+  pins.Add(name, address, std::chrono::duration_cast<std::chrono::seconds>(ttl), now);
+  counters_.name_pins_displaced.Set(pins.displaced());
 }
 
 void GatedNames::OnOutcome(const DnsSubject& subject, DnsOutcome outcome, const IpAddress* refused,

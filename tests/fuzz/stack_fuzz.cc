@@ -76,6 +76,23 @@ class Run {
     return taken;
   }
 
+  // First bytes are looked at; some ports and names are denied.
+  static std::shared_ptr<const Policy> LookingPolicy() {
+    static const std::shared_ptr<const Policy> policy = *Policy::Parse(
+        "deny egress ads.test\n"
+        "deny egress any:1-80\n"
+        "deny ingress @public\n"
+        "default egress allow\n");
+    return policy;
+  }
+  void ReplacePolicy(bool deny_all) {
+    static const std::shared_ptr<const Policy> all = Policy::Profile("all");
+    static const std::shared_ptr<const Policy> none = Policy::Profile("none");
+    rig_.stack().SetPolicy(PolicyLayer::kPlatform, deny_all ? none : all, LiveFlows::kReset);
+    Event event;
+    while (rig_.stack().TakeEvent(event)) continue;
+  }
+
   RigOptions Options() const {
     RigOptions options;
     options.config.guest_mac = kGuestMac;
@@ -92,6 +109,11 @@ class Run {
     }
     constexpr uint32_t kMtus[] = {1280, 1500, 9000, 65520};
     options.config.mtu = kMtus[head_[1] % 4];
+    if ((head_[1] & 0x80) != 0) {
+      options.config.tenant_policy = LookingPolicy();
+      options.config.denial_answer = static_cast<DenialAnswer>((head_[1] >> 4) % 3);
+      options.config.event_count_max = 4;
+    }
     if ((head_[2] & 1) != 0) options.config.buffer_bytes_max = 1 << 20;
     if ((head_[2] & 2) != 0) {
       options.config.flow_count_max = 2;
@@ -127,6 +149,7 @@ class Run {
       case 5:
         return rig_.Advance(std::chrono::microseconds(uint64_t{1} << (bytes[1] % 28)));
       case 6:
+        if ((bytes[3] & 0x80) != 0) return ReplacePolicy((bytes[1] & 1) != 0);
         return rig_.link().SetRoom((bytes[1] & 1) != 0 ? MemoryLink::kUnlimited : bytes[2] % 8);
       case 7:
         return TooBigReport(bytes);

@@ -370,7 +370,7 @@ TEST_P(GuestDatagramsTest, WhatIsDeniedCostsNoSocketAndIsProhibited) {
   config_.event_count_max = 16;
   Make();
   Pass({Frame(Bytes(10, 1))});
-  EXPECT_EQ(Sockets().size(), 0u);
+  EXPECT_EQ(PlayedSockets().size(), 0u);
   const Bytes error = Error();
   EXPECT_EQ(error[0], v4() ? 3 : 1);
   EXPECT_EQ(error[1], v4() ? 13 : 1);
@@ -383,10 +383,10 @@ TEST_P(GuestDatagramsTest, WhatIsDeniedCostsNoSocketAndIsProhibited) {
   EXPECT_EQ(event.rule->text, "deny egress any:7");
   // Another port of the same host is another conversation.
   Pass({Frame(Bytes(10, 1), 5'000, Server(8))});
-  EXPECT_EQ(Sockets().size(), 1u);
+  EXPECT_EQ(PlayedSockets().size(), 1u);
   // From a mapping that lives it is denied all the same.
   Pass({Frame(Bytes(10, 1), 5'000, Server(7))});
-  EXPECT_EQ(Sockets()[0]->Sent().size(), 1u);
+  EXPECT_EQ(PlayedSockets()[0]->Sent().size(), 1u);
 }
 
 TEST_P(GuestDatagramsTest, OrIsMetWithSilence) {
@@ -395,7 +395,7 @@ TEST_P(GuestDatagramsTest, OrIsMetWithSilence) {
   Make();
   Pass({Frame(Bytes(10, 1)), Echo(1, Bytes(4))});
   EXPECT_TRUE(frames_.empty());
-  EXPECT_EQ(Sockets().size(), 0u);
+  EXPECT_EQ(PlayedSockets().size(), 0u);
   EXPECT_EQ(counters_.denied_to_host.value(), 2u);
 }
 
@@ -404,26 +404,26 @@ TEST_P(GuestDatagramsTest, OrIsMetWithSilence) {
 TEST_P(GuestDatagramsTest, EachPortIsAskedForWhateverTheFiltering) {
   config_.tenant_policy = PolicyOf("deny egress any:9\ndefault egress allow\n");
   for (const UdpFiltering filtering : {UdpFiltering::kAddress, UdpFiltering::kNone}) {
-    Sockets().clear();
+    PlayedSockets().clear();
     frames_.clear();
     config_.udp_filtering = filtering;
     Make();
     Pass({Frame(Bytes(10, 1)), Frame(Bytes(10, 1), 5'000, Server(9))});
-    EXPECT_EQ(Sockets()[0]->Sent().size(), 1u);
+    EXPECT_EQ(PlayedSockets()[0]->Sent().size(), 1u);
     frames_.clear();
     // Nor may whom it may not speak to speak to it.
-    Sockets()[0]->Arrive(Server(9), Bytes(4, 1));
-    Sockets()[0]->Arrive(Server(10), Bytes(4, 2));
+    PlayedSockets()[0]->Arrive(Server(9), Bytes(4, 1));
+    PlayedSockets()[0]->Arrive(Server(10), Bytes(4, 2));
     Pass();
     const auto received = Received();
     ASSERT_EQ(received.size(), 1u);
     EXPECT_EQ(received[0].source, Server(10));
-    for (const auto& socket : Sockets()) (void)socket->Sent();
+    for (const auto& socket : PlayedSockets()) (void)socket->Sent();
     relay_->ServePipes();
     ends_.ShutdownBatch();
     udp_->Shutdown();
     echo_->Shutdown();
-    for (const auto& socket : Sockets()) socket->self = nullptr;
+    for (const auto& socket : PlayedSockets()) socket->self = nullptr;
   }
 }
 
@@ -434,12 +434,12 @@ TEST_P(GuestDatagramsTest, ANewPolicyLeavesConversationsUnlessItIsToCut) {
   gate_->engine().SetPolicy(PolicyLayer::kTenant,
                             PolicyOf("deny egress any:7\ndefault egress allow\n"));
   Pass({Frame(Bytes(10, 1))});
-  EXPECT_EQ(Sockets()[0]->Sent().size(), 3u);
+  EXPECT_EQ(PlayedSockets()[0]->Sent().size(), 3u);
   udp_->CutDenied();
   EXPECT_EQ(counters_.flows_cut.value(), 1u);
   Pass({Frame(Bytes(10, 1)), Frame(Bytes(10, 1), 5'000, Server(8))});
-  EXPECT_EQ(Sockets()[0]->Sent().size(), 1u);
-  EXPECT_EQ(Sockets().size(), 1u);
+  EXPECT_EQ(PlayedSockets()[0]->Sent().size(), 1u);
+  EXPECT_EQ(PlayedSockets().size(), 1u);
   std::vector<Event> closed;
   for (Event event; gate_->events().Take(event);) {
     if (event.kind == EventKind::kFlowClosed) closed.push_back(event);
@@ -455,7 +455,7 @@ TEST_P(GuestDatagramsTest, CutAltogetherTheSocketIsClosed) {
   gate_->engine().SetPolicy(PolicyLayer::kPlatform, PolicyOf("deny egress any\n"));
   udp_->CutDenied();
   Pass();
-  EXPECT_TRUE(Sockets()[0]->closed);
+  EXPECT_TRUE(PlayedSockets()[0]->closed);
   EXPECT_EQ(counters_.udp_mappings.value(), 0u);
 }
 
