@@ -166,6 +166,10 @@ absl::Status Stack::Impl::Open(std::shared_ptr<Relay> relay) {
     dns_.emplace(config_, *datagram_ends_, gated_names_, counters_);
     dns_->SetHostRoutes(host_routes_);
     dns_datagrams_.emplace(*dns_, datagrams_to_guest_, counters_);
+    ServeDnsStreams(
+        {.serves = [this](const Endpoint& destination) { return IsForDns(destination); },
+         .ask = [this](const DnsQuery& query, Time now) { dns_->Ask(query, now); },
+         .forget = [this](DnsAsker& asker, uint64_t token) { dns_->Forget(asker, token); }});
     if (absl::Status status = Watch(dns_->descriptor()); !status.ok()) return status;
   }
   reassembly_.emplace(flows_->buffers(), counters_);

@@ -202,6 +202,18 @@ TEST_P(RealServer, DigGetsWhatTheServerSays) {
   EXPECT_THAT(RunDig(Options(), "large.example.test TXT +noedns +ignore"), HasSubstr(" tc "));
 }
 
+TEST_P(RealServer, ByTcpWhatDoesNotFit) {
+  const std::string large = RunDig(Options(), "large.example.test TXT +noedns");
+  EXPECT_THAT(large, HasSubstr("Truncated, retrying in TCP mode"));
+  EXPECT_THAT(large, ContainsRegex("MSG SIZE  rcvd: 24[0-9][0-9]"));
+  EXPECT_THAT(large, HasSubstr("(TCP)"));
+  // Several questions on one connection.
+  const std::string two =
+      RunDig(Options(), "+tcp +keepopen +short www.example.test A alias.example.test AAAA");
+  EXPECT_THAT(two, HasSubstr("192.0.2.80"));
+  EXPECT_THAT(two, HasSubstr("2001:db8::80"));
+}
+
 TEST_P(RealServer, InPlaceOfAnyOther) {
   std::vector<std::string> options = Options();
   options.emplace_back("--dns-intercept");
@@ -210,6 +222,10 @@ TEST_P(RealServer, InPlaceOfAnyOther) {
       RunWell(options, {"dig", "@" + other, "+tries=1", "+time=5", "www.example.test", "A"});
   EXPECT_THAT(answer, HasSubstr("192.0.2.80"));
   EXPECT_THAT(answer, HasSubstr("SERVER: " + other + "#53"));
+  const std::string by_tcp =
+      RunWell(options, {"dig", "@" + other, "+tcp", "+tries=1", "+time=5", "www.example.test"});
+  EXPECT_THAT(by_tcp, HasSubstr("192.0.2.80"));
+  EXPECT_THAT(by_tcp, HasSubstr("SERVER: " + other + "#53(" + other + ") (TCP)"));
 }
 
 // ---------------------------------------------------------------- own names
@@ -277,6 +293,16 @@ TEST_P(Names, AnAnswerFromElsewhereIsNone) {
   const std::string said = RunDig(Asking({server.own().ToString()}), "a.test A");
   EXPECT_THAT(said, HasSubstr("192.0.2.1"));
   EXPECT_THAT(said, Not(HasSubstr("192.0.2.66")));
+}
+
+// By TCP they are passed over as by UDP: the first has no port, the second says nothing.
+TEST_P(Names, ByTcpTheFirstServerIsNotThere) {
+  const TcpListener listener;
+  const Endpoint silent{Loopback().address, listener.port()};
+  const auto begin = std::chrono::steady_clock::now();
+  const std::string said = RunDig(Asking({ClosedPort(), silent.ToString()}), "+tcp a.test A");
+  EXPECT_THAT(said, HasSubstr("status: SERVFAIL"));
+  EXPECT_GT(Seconds(std::chrono::steady_clock::now() - begin), 3) << "the second is waited for";
 }
 
 TEST_P(Names, AServerForADomain) {
