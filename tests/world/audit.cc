@@ -186,7 +186,8 @@ void FlowAudit::AuditSums(const Sums& sums) {
           "buffers of the guest's bytes were given back more than once");
   size_t handed_over = 0;
   relay_.inbound_.ForEach([&](const Inbound&) { ++handed_over; });
-  Require(host_.open_sockets() <= sums.in_use + handed_over, "more host sockets than flows");
+  Require(host_.open_sockets() <= sums.in_use + handed_over + StreamCount(),
+          "more host sockets than flows");
 }
 
 // What the gauges of published ports say is what there is.

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <string>
 
+#include "relay/framed_task.h"
 #include "relay/tcp_task.h"
 #include "stack/stack_impl.h"
 #include "tests/world/sim_host.h"
@@ -58,6 +59,13 @@ class FlowAudit final {
     uint64_t of_relay = 0, of_stack = 0;
   };
   void AuditDatagrams();
+  // What the relay's task says of its datagrams, and the stack's that it has.
+  struct TaskBytes {
+    uint64_t counted = 0;  // its own, as it counts them
+    uint64_t partial = 0;  // of those: what is still being read
+    uint64_t unsent = 0;
+  };
+  [[nodiscard]] static TaskBytes BytesOf(const DatagramPipe& pipe);
   void AuditEnd(const DatagramEnd& end, const std::string& name, DatagramBytes& sum);
   void AuditPeers(const UdpPeerSet& set);
   void AuditMappings(const GuestDatagrams& guest);
@@ -66,6 +74,13 @@ class FlowAudit final {
                           Time& last);
   void AsleepDatagrams();
   void AsleepEnd(const DatagramEnd& end, const std::string& name);
+  // stream_audit.cc
+  using StreamTask = FramedTask<world::SimSocket>;
+  [[nodiscard]] static StreamTask* StreamTaskOf(const DatagramPipe& pipe);
+  [[nodiscard]] size_t StreamCount() const;
+  void AuditStreams(DatagramBytes& sum);
+  void AsleepStreams();
+  void AsleepStream(const DnsStreams::Connection& connection);
   void NoDatagramsLeft();
   void AuditFrames();
   void AsleepFlow(const Flow& flow);

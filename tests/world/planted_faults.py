@@ -145,6 +145,25 @@ FAULTS = (
      "    while (last->in_order.newer != nullptr) last = last->in_order.newer;\n"
      "    return last;\n  }",
      "at the limit, the mapping used last is closed"),
+    ("wish for datagrams unheard", "stack/flow/datagram_ends.cc",
+     "gave_back_[i] && relays_[i]->wants_datagrams();", "false;",
+     "a stream waits for datagrams, and the stack gives them back without ringing"),
+    ("length cut in two", "relay/framed_task.h",
+     "    if (length_bytes_ < kLengthBytes) break;",
+     "    if (length_bytes_ < kLengthBytes) {\n      length_bytes_ = 0;\n      break;\n    }",
+     "of a message's length, a first byte that is read alone is forgotten"),
+    ("part of a message twice", "relay/framed_task.h",
+     "  unsent_offset_ = static_cast<uint32_t>(bytes);",
+     "  unsent_offset_ = 0;",
+     "a message that left in part is written again from the front"),
+    ("finished stream forgotten", "stack/dns/dns_streams.cc",
+     "void DnsStreams::OnHome(DatagramEnd& end) { Settle(static_cast<Connection&>(end), true); }",
+     "void DnsStreams::OnHome(DatagramEnd&) {}",
+     "a connection to DNS is not looked at again when its last answer has left"),
+    ("message beyond the last", "stack/dns/dns_streams.cc",
+     "  if (connection.questions.all() || connection.bytes_out > kUnsentBytesMax) {",
+     "  if (connection.bytes_out > kUnsentBytesMax) {",
+     "a connection to DNS is read although its questions are as many as allowed"),
 )
 
 

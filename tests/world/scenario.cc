@@ -182,6 +182,37 @@ void DrawGuest(Dice& dice, Scenario& world) {
   if (dice.PerMille(500)) world.guest_join = dice.From(2, 64);
 }
 
+void DrawDns(Dice& dice, Scenario& world) {
+  world.dns_clients = dice.PerMille(150) ? dice.From(60, 90) : dice.From(1, 8);
+  world.dns_questions = dice.PerMille(200) ? dice.From(100, 400) : dice.From(1, 20);
+  if (dice.PerMille(500)) world.dns_burst = dice.From(2, 200);
+  const bool flood = dice.PerMille(200);  // of more short questions than are ever taken at once
+  if (flood) {
+    world.dns_questions = dice.From(150, 600);
+    world.dns_burst = 200;
+  }
+  world.dns_gap_us = Magnitude(dice, 5'000'000) + 1;
+  world.dns_bytes = dice.PerMille(200) ? Magnitude(dice, 65'535 - 64) + 64 : dice.From(64, 1'000);
+  if (flood) world.dns_bytes = dice.From(6, 20);
+  const auto too_many = [&] {
+    return world.dns_clients * world.dns_questions * (world.dns_bytes / 1'000 + 1) > 2'000;
+  };
+  while (too_many() && world.dns_questions > 1) world.dns_questions = (world.dns_questions + 1) / 2;
+  if (dice.PerMille(600)) world.dns_answer_ms = Magnitude(dice, 20'000);
+  if (dice.PerMille(300)) world.dns_silent = dice.From(1, 300);
+  if (dice.PerMille(400)) world.dns_rude = dice.From(1, 500);
+  if (dice.PerMille(300)) world.dns_buffer = Magnitude(dice, 20'000) + 1;
+  if (dice.PerMille(300)) world.dns_call = Magnitude(dice, 5'000) + 1;
+  if (dice.PerMille(150)) world.dns_no_pair = dice.From(1, 500);
+  // A connection is of some hundred turns at most, so that a run stays short.
+  for (const int64_t step : {world.dns_buffer, world.dns_call}) {
+    if (step == 0) continue;
+    world.dns_bytes = std::min(world.dns_bytes, std::max<int64_t>(step * 100, 20));
+    world.dns_questions =
+        std::clamp<int64_t>(step * 1'000 / world.dns_bytes, 1, world.dns_questions);
+  }
+}
+
 FlowScript DrawFlow(Dice& dice) {
   FlowScript flow;
   flow.at_ms = dice.PerMille(500) ? 0 : Magnitude(dice, 10'000);
@@ -230,6 +261,7 @@ Scenario DrawScenario(uint64_t seed) {
   if (scenario.strays > 0 && dice.PerMille(500)) scenario.stray_fragments = dice.From(1, 1000);
   if (dice.PerMille(400)) DrawUdp(dice, scenario);
   if (dice.PerMille(300)) DrawGuest(dice, scenario);
+  if (dice.PerMille(300)) DrawDns(dice, scenario);
   return scenario;
 }
 

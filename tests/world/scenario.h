@@ -80,7 +80,18 @@ namespace penstock::world {
   X(guest_no_socket, 0, 1000, "per mille: the system gives none")                             \
   X(guest_full, 0, 1000, "per mille of the datagrams that leave their socket full")           \
   X(guest_batch, 64, 64, "datagrams that one call moves at most")                             \
-  X(guest_join, 1, 64, "datagrams that arrive as one at most")
+  X(guest_join, 1, 64, "datagrams that arrive as one at most")                                \
+  X(dns_clients, 0, 200, "connections of the guest's to the name server")                     \
+  X(dns_questions, 1, 1000, "that each asks at most")                                         \
+  X(dns_burst, 1, 200, "of them at once at most")                                             \
+  X(dns_gap_us, 1000, 100000000, "between two bursts of a connection's at most")              \
+  X(dns_bytes, 64, 65535, "of a question or an answer at most")                               \
+  X(dns_answer_ms, 0, 300000, "the service answers after so long at most")                    \
+  X(dns_silent, 0, 1000, "per mille of the questions for which it has no answer")             \
+  X(dns_rude, 0, 1000, "per mille of the connections that break off, or never finish")        \
+  X(dns_buffer, 262144, 1000000, "bytes that wait at an end of a stream pair at most")        \
+  X(dns_call, 0, 65536, "bytes that one call on such an end moves at most; 0: all")           \
+  X(dns_no_pair, 0, 1000, "per mille: the system gives no pair")
 
 // An inbound flow is opened by a client of a published port; its answers are the guest's
 // (1 refuses, 3 silence) and the ingress hook's (4 denies). Ends: 0 FIN after the last byte · 1

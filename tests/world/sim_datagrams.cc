@@ -5,6 +5,8 @@
 #include <boost/asio/post.hpp>
 #include <cerrno>
 
+#include "relay/framed_task.h"
+
 namespace penstock::world {
 
 using boost::system::error_code;
@@ -165,6 +167,9 @@ std::shared_ptr<DatagramTask> MakeSimUdpTask(Relay& relay, std::shared_ptr<Datag
 std::shared_ptr<DatagramTask> MakeSimGuestSocket(Relay& relay, std::shared_ptr<DatagramPipe> pipe) {
   auto& host = static_cast<SimHost&>(*relay.options().socket_factory);
   const DatagramRequest request = *pipe->request;
+  if (request.kind == DatagramKind::kFramedStream) {
+    return std::make_shared<FramedTask<SimSocket>>(relay, std::move(pipe));
+  }
   const int error = host.on_guest_socket ? host.on_guest_socket(request) : 0;
   return std::make_shared<UdpTask<SimDatagramSocket>>(
       relay, std::move(pipe), error == 0 ? host.OpenGuestSocket(request) : nullptr, error);

@@ -139,6 +139,7 @@ void HostPeer::ResetByKernel() {
 void HostPeer::CloseByRelay(bool reset) {
   closed_ = true;
   --host_.open_sockets_;
+  if (joined_ != nullptr) HangUp();
   if (connected_ && !reset_) {
     if (reset || !to_relay_.empty()) {
       saw_reset_ = true;
@@ -165,12 +166,13 @@ void HostPeer::Wake() {
   if (closed_) return;
   const bool hung_up = (finished_ && write_shut_) || reset_;
   if (read_ != nullptr && (!to_relay_.empty() || error_ != 0 || finished_ || reset_)) {
+    Handler reader = std::exchange(read_, nullptr);  // reading may bring more, and wake
     IoResult result = Read(read_room_);
     while (result.error == EINTR) result = Read(read_room_);
     if (result.error == 0 && result.bytes == 0) {
-      Complete(read_, boost::asio::error::eof, 0);
+      Complete(reader, boost::asio::error::eof, 0);
     } else {
-      Complete(read_, Errno(result.error), result.bytes);
+      Complete(reader, Errno(result.error), result.bytes);
     }
   }
   if (error_wait_ != nullptr && (error_ != 0 || hung_up)) Complete(error_wait_, {});
@@ -180,6 +182,10 @@ void HostPeer::Wake() {
 }
 
 void HostPeer::Changed() {
+  if (joined_ != nullptr) {
+    CarryTo(*joined_);
+    joined_->CarryTo(*this);
+  }
   if (on_change) on_change();
 }
 

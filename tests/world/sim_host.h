@@ -9,7 +9,8 @@
 //
 // A far end is a HostPeer. SimHost::on_dial is told of each as it is dialled and
 // decides, then or later, with Accept or Fail. A client of a published port is one, too:
-// SimHost::Connect makes it (sim_listener.h). One thread.
+// SimHost::Connect makes it (sim_listener.h). Two that are joined (sim_pair.cc) are a stream
+// pair, and behave as UNIX sockets do. One thread.
 #ifndef PENSTOCK_TESTS_WORLD_SIM_HOST_H_
 #define PENSTOCK_TESTS_WORLD_SIM_HOST_H_
 
@@ -35,6 +36,7 @@
 #include "relay/flow_task.h"
 #include "relay/kernel_socket.h"
 #include "relay/socket_factory.h"
+#include "relay/stream_pair.h"
 
 namespace penstock::world {
 
@@ -119,11 +121,15 @@ class HostPeer : public std::enable_shared_from_this<HostPeer> {
   // Called after anything above has changed by the relay's doing.
   std::function<void()> on_change;
 
+  // Both ends of a stream pair: nobody scripts them.
+  static void Join(const std::shared_ptr<HostPeer>& a, const std::shared_ptr<HostPeer>& b);
+
  private:
   friend class SimSocket;
   friend class SimAcceptor;
   friend class SimAccepted;
   friend struct SimListener;
+  friend StreamPair MakeSimPair(SocketFactory& factory);
   using Handler = absl::AnyInvocable<void(boost::system::error_code, size_t)>;
 
   [[nodiscard]] IoResult Read(std::span<uint8_t> room);
@@ -138,8 +144,12 @@ class HostPeer : public std::enable_shared_from_this<HostPeer> {
   void Complete(Handler& handler, boost::system::error_code error, size_t bytes = 0);
   void Changed();
   [[nodiscard]] bool Interrupted();
+  // sim_pair.cc
+  void CarryTo(HostPeer& other);
+  void HangUp();
 
   SimHost& host_;
+  std::shared_ptr<HostPeer> joined_;  // until one of the two closes
   const SocketRequest request_;
   const Endpoint client_{};
   bool connected_ = false;
@@ -257,6 +267,10 @@ class SimHost final : public SocketFactory, public std::enable_shared_from_this<
   // UDP sockets of published ports, in order (sim_datagrams.h).
   [[nodiscard]] std::shared_ptr<SimDatagrams> datagrams(int descriptor) const;
 
+  // Asked before a stream pair is made: an errno or 0. Told of each end.
+  std::function<int()> on_pair;
+  std::function<void(HostPeer&)> on_pair_end;
+
   // Asked before a socket for the guest's own datagrams is made: an errno or 0.
   std::function<int(const DatagramRequest&)> on_guest_socket;
   std::function<void(std::shared_ptr<SimDatagrams>)> on_guest_socket_opened;
@@ -310,6 +324,9 @@ class SimHost final : public SocketFactory, public std::enable_shared_from_this<
 
 // RelayOptions::make_task of a simulated world.
 [[nodiscard]] std::shared_ptr<FlowTask> MakeSimTask(std::shared_ptr<Relay> relay, FlowPipe& pipe);
+
+// StreamPairMaker of a simulated world; `factory` is its SimHost.
+[[nodiscard]] StreamPair MakeSimPair(SocketFactory& factory);
 
 }  // namespace penstock::world
 

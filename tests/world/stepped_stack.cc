@@ -24,6 +24,7 @@ SteppedStack::SteppedStack(Form form, Config config, std::unique_ptr<Link> link,
   inside_ = inside.get();
   inside->make_listener_ = &world::MakeSimListener;
   inside->make_udp_task_ = &world::MakeSimUdpTask;
+  inside->make_pair_ = &world::MakeSimPair;
   RelayOptions options = inside->MakeRelayOptions();
   options.make_task = &world::MakeSimTask;
   options.make_guest_socket = &world::MakeSimGuestSocket;
@@ -62,6 +63,10 @@ SteppedStack::SteppedStack(Form form, Config config, std::unique_ptr<Link> link,
 SteppedStack::~SteppedStack() {
   stack_.reset();  // shuts the relay down
   io_.poll();
+}
+
+void SteppedStack::ServeDnsStreams(DnsStreamsService service) {
+  inside_->ServeDnsStreams(std::move(service));
 }
 
 Time SteppedStack::RunPass(Time now) {

@@ -32,6 +32,9 @@ class SteppedStack final {
   SteppedStack(const SteppedStack&) = delete;
   SteppedStack& operator=(const SteppedStack&) = delete;
 
+  // Whom the guest's connections to DNS ask; before the first pass.
+  void ServeDnsStreams(DnsStreamsService service);
+
   // A pass is due: something rang, or the last deadline has come.
   [[nodiscard]] bool PassDue(Time now) const { return woken_ || deadline_ <= now; }
   // The link has frames, or takes frames again.

@@ -55,28 +55,41 @@ void FlowAudit::AuditDatagrams() {
     }
     AuditMappings(*guest);
   }
+  AuditStreams(sum);
   Require(sum.of_relay == relay_.datagrams().bytes_out(), "datagrams of the relay are lost");
   Require(sum.of_stack == inside_.datagram_ends_->pool_.bytes_out(),
           "datagrams of the stack are lost");
 }
 
+FlowAudit::TaskBytes FlowAudit::BytesOf(const DatagramPipe& pipe) {
+  if (pipe.relay_task == nullptr) return {};
+  if (pipe.request && pipe.request->kind == DatagramKind::kFramedStream) {
+    const StreamTask& task = *StreamTaskOf(pipe);
+    return {.counted = task.bytes_out_,
+            .partial = task.message_ == nullptr ? 0 : DatagramPool::Cost(*task.message_),
+            .unsent = CostOf(task.unsent_head_)};
+  }
+  const SimUdpTask& task = *TaskOfPipe(pipe);
+  return {.counted = task.bytes_out_, .unsent = CostOf(task.unsent_head_)};
+}
+
 void FlowAudit::AuditEnd(const DatagramEnd& end, const std::string& name, DatagramBytes& sum) {
   const DatagramPipe& pipe = *end.pipe;
-  const SimUdpTask* task = TaskOfPipe(pipe);
-  uint64_t relays = CostOf(pipe.to_guest) + CostOf(pipe.delivered) + CostOf(end.waiting_head);
+  const TaskBytes task = BytesOf(pipe);
+  uint64_t relays =
+      task.partial + CostOf(pipe.to_guest) + CostOf(pipe.delivered) + CostOf(end.waiting_head);
   for (const auto& [owner, datagram] : inside_.datagram_ends_->in_batch_) {
     if (owner == &end) relays += DatagramPool::Cost(*datagram);
   }
-  uint64_t stacks = CostOf(pipe.to_host) + CostOf(pipe.sent);
-  if (task != nullptr) stacks += CostOf(task->unsent_head_);
-  Require(relays == (task == nullptr ? 0 : task->bytes_out_),
+  const uint64_t stacks = CostOf(pipe.to_host) + CostOf(pipe.sent) + task.unsent;
+  Require(relays == task.counted,
           absl::StrCat(name, "the relay counts other datagrams than there are"));
   Require(stacks == end.bytes_out,
           absl::StrCat(name, "the stack counts other datagrams than there are"));
   Require(relays <= DatagramPool::kPipeBytesMax && stacks <= DatagramPool::kPipeBytesMax,
           absl::StrCat(name, "more is under way than allowed"));
   // A socket that was asked for is opened when the relay first looks.
-  Require(task != nullptr || pipe.relay_done.load() || pipe.request.has_value(),
+  Require(pipe.relay_task != nullptr || pipe.relay_done.load() || pipe.request.has_value(),
           absl::StrCat(name, "nobody serves it"));
   sum.of_relay += relays;
   sum.of_stack += stacks;
@@ -155,6 +168,7 @@ void FlowAudit::AsleepDatagrams() {
     Require(ends.closing_.empty(), "a pipe of datagrams was closed, and the relay was not told");
     Require(udp.leaving_.empty(), "a UDP port was removed and does not end");
   }
+  AsleepStreams();
   Require(udp.NextDeadline() > inside_.now_, "a UDP peer was to be forgotten");
   for (const auto& [id, port] : udp.ports_) AsleepEnd(*port, absl::StrCat("UDP port ", id, ": "));
   for (GuestDatagrams* guest : {inside_.guest_udp_.get(), inside_.guest_echo_.get()}) {
@@ -197,6 +211,7 @@ void FlowAudit::NoDatagramsLeft() {
     Require(guest->mappings_.count() == 0 && guest->leaving_.empty(), "mappings are left");
     Require(guest->mappings_.conversation_count() == 0, "conversations are left");
   }
+  Require(StreamCount() == 0, "connections to DNS are left");
   Require(host_.open_guest_sockets() == 0, "sockets of the guest's datagrams are left");
 }
 

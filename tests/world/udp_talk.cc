@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "publisher/proxy_header.h"
+#include "stack/wire/emit.h"
 #include "tests/world/guest_tcp.h"
 #include "tests/world/violation.h"
 
@@ -152,7 +153,10 @@ UdpTalk::Name UdpTalk::Read(Kind kind, std::span<const uint8_t> bytes) const {
                   .peer = static_cast<uint16_t>(who),
                   .number = Get(bytes, 8)};
   const std::vector<uint8_t> sent = Content(kind, name, bytes.size());
-  if (!std::equal(sent.begin(), sent.end(), bytes.begin(), bytes.end())) {
+  // Two flipped bytes of one datagram may make up for each other in its checksum.
+  const bool unseen = scenario_.corrupt > 0 && sent.size() == bytes.size() &&
+                      ChecksumFinish(ChecksumAdd(sent, 0)) == ChecksumFinish(ChecksumAdd(bytes, 0));
+  if (!unseen && !std::equal(sent.begin(), sent.end(), bytes.begin(), bytes.end())) {
     Fail(absl::StrCat("a datagram of ", bytes.size(), " bytes arrives that nobody sent"));
   }
   return name;

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "stack/link/pcapng.h"
+#include "tests/world/dns_talk.h"
 #include "tests/world/guest_talk.h"
 #include "tests/world/guest_tcp.h"
 #include "tests/world/random.h"
@@ -92,6 +93,7 @@ class World final {
   // Null: none in this scenario.
   std::unique_ptr<UdpTalk> udp_;
   std::unique_ptr<GuestTalk> guest_talk_;
+  std::unique_ptr<DnsTalk> dns_;
   bool unpublished_ = false;
   WorldResult result_;
 };
