@@ -79,6 +79,7 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     on_link_end_ = std::move(callback);
     if (link_end_seen_) asio::post(io_, on_link_end_);
   }
+  void OnPass(std::function<void()> callback) { on_pass_ = std::move(callback); }
 
  private:
   // Passes in a row before other handlers of the io_context have their turn.
@@ -121,6 +122,7 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     }
     if (stack_->impl_->link_full()) WaitWritable();
     if (stack_->link_ended()) EndLink();
+    if (on_pass_) on_pass_();
   }
 
   // A descriptor whose other end is gone stays readable for ever.
@@ -201,6 +203,7 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
   bool stopped_ = false;
   bool link_end_seen_ = false;
   std::function<void()> on_link_end_;
+  std::function<void()> on_pass_;
 };
 
 AsioDriver::AsioDriver(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -232,6 +235,7 @@ Stack& AsioDriver::stack() { return impl_->stack(); }
 void AsioDriver::OnLinkEnd(std::function<void()> callback) {
   impl_->OnLinkEnd(std::move(callback));
 }
+void AsioDriver::OnPass(std::function<void()> callback) { impl_->OnPass(std::move(callback)); }
 void AsioDriver::Stop() { impl_->Stop(); }
 
 }  // namespace penstock

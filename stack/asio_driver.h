@@ -35,6 +35,9 @@ class AsioDriver {
   // `callback` is called once on the io_context when the link is gone for good.
   void OnLinkEnd(std::function<void()> callback);
 
+  // `callback` is called after each pass, on the io_context: the time for Stack::TakeEvent.
+  void OnPass(std::function<void()> callback);
+
   // Stops polling and lets io_context::run() return once nothing else keeps it.
   // Live flows are reset. Idempotent.
   void Stop();

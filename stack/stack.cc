@@ -84,6 +84,10 @@ void Stack::SetPolicy(PolicyLayer layer, std::shared_ptr<const Policy> policy, L
 std::shared_ptr<const Policy> Stack::policy(PolicyLayer layer) const {
   return impl_->gate().engine().policy(layer);
 }
+Decision Stack::Decide(const PolicyQuestion& question) const {
+  const PolicyEngine::Answer answer = impl_->gate().engine().Decide(question, impl_->now());
+  return {.verdict = answer.verdict, .rule = answer.rule, .group = answer.group};
+}
 std::string Stack::Explain(const PolicyQuestion& question) const {
   return impl_->gate().engine().Explain(question, impl_->now());
 }

@@ -105,7 +105,9 @@ class Stack {
   // not touched. Poll thread.
   void SetPolicy(PolicyLayer layer, std::shared_ptr<const Policy> policy, LiveFlows live);
   [[nodiscard]] std::shared_ptr<const Policy> policy(PolicyLayer layer) const;  // poll thread
-  // What the policies say to `question` now, and why: lines for humans. Poll thread.
+  // What the policies say to `question` now, and why: a value, and lines for humans. Poll
+  // thread.
+  [[nodiscard]] Decision Decide(const PolicyQuestion& question) const;
   [[nodiscard]] std::string Explain(const PolicyQuestion& question) const;
 
   // The oldest event (Config::event_count_max); false: none waits. Any one thread.

@@ -111,6 +111,25 @@ class World {
   uint16_t port_ = 0;
 };
 
+TEST(AsioDriverTest, SaysWhenAPassIsOver) {
+  World world;
+  int calls = 0;
+  uint64_t polls = 0;
+  world.driver->OnPass([&] {
+    ++calls;
+    polls = world.driver->stack().Snapshot().polls;
+  });
+  world.Until("a pass", [&] { return calls > 0; });
+  EXPECT_GE(polls, 1U) << "and not before";
+  const int before = calls;
+  world.SendSyn(9);
+  world.Until("another pass", [&] { return calls > before; });
+  world.driver->OnPass([&] { world.driver->Stop(); });  // that may be the end
+  world.SendSyn(10);
+  world.io->restart();
+  world.io->run();
+}
+
 TEST(AsioDriverTest, SaysWhatIsWrong) {
   asio::io_context io;
   const size_t descriptors = DescriptorCount();
