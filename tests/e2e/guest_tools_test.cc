@@ -34,9 +34,10 @@ class GuestTools : public ::testing::TestWithParam<SandboxCase> {
   }
   [[nodiscard]] static std::string Digit() { return v4() ? "-4" : "-6"; }
 
-  // In a sandbox of its own.
+  // In a sandbox of its own, which may reach private addresses: the world's of IPv6 are.
   static CommandResult Run(const std::vector<std::string>& command) {
-    std::vector<std::string> words{ProgramPath("penstock"), "run", "--relay-threads",
+    std::vector<std::string> words{ProgramPath("penstock"), "run", "--profile", "all",
+                                   "--relay-threads",
                                    GetParam().via == Via::kOneThread ? "0" : "1", "--"};
     words.insert(words.end(), command.begin(), command.end());
     return RunCommand(words);

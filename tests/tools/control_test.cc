@@ -23,6 +23,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/tools/control_clients.h"
 #include "tests/tools/isolation.h"
 #include "tests/tools/program.h"
 #include "tools/penstock/namespaces.h"
@@ -38,7 +39,7 @@ using testing::Not;
 
 using namespace std::chrono_literals;
 
-constexpr Time kStart{1h};
+constexpr Time kStart = kControlStart;
 
 mode_t ModeOf(const std::string& path) {
   struct stat file {};
@@ -231,71 +232,6 @@ TEST(ControlObjectEnd, SeesThatItWillBeNoObject) {
 
 // ---------------------------------------------------------------- clients
 
-// A server whose answer to a request is the request in brackets; clients are sockets of
-// the test. Time is the test's.
-class ControlClients : public testing::Test {
- protected:
-  void SetUp() override {
-    auto opened = ControlServer::Open(path());
-    ASSERT_TRUE(opened.ok()) << opened.status();
-    server_ = *std::move(opened);
-  }
-
-  [[nodiscard]] std::string path() const { return folder_ / "c"; }
-
-  [[nodiscard]] Descriptor Connect() const {
-    auto client = ConnectToControl(path(), std::chrono::seconds(kLimitSeconds));
-    if (!client.ok()) throw std::runtime_error(client.status().ToString());
-    return *std::move(client);
-  }
-
-  static void Send(const Descriptor& client, std::string_view text) {
-    ASSERT_EQ(send(client.get(), text.data(), text.size(), MSG_NOSIGNAL), ssize_t(text.size()));
-  }
-
-  void Serve(Time now = kStart) {
-    server_->Serve(now, [this](std::string_view request) {
-      ++requests_;
-      return "[" + std::string(request) + "]\n" + padding_;
-    });
-  }
-
-  [[nodiscard]] bool readable() const {
-    pollfd watched{.fd = server_->descriptor(), .events = POLLIN, .revents = 0};
-    return poll(&watched, 1, 0) == 1;
-  }
-
-  // What has come so far, and whether that was all.
-  struct Received {
-    std::string text;
-    bool ended = false;
-  };
-  static Received Receive(const Descriptor& client) {
-    Received received;
-    std::array<char, 65'536> bytes;
-    for (;;) {
-      const ssize_t length = recv(client.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
-      if (length > 0) received.text.append(bytes.data(), size_t(length));
-      received.ended = length == 0 || (length < 0 && errno == ECONNRESET);
-      if (length <= 0) return received;
-    }
-  }
-
-  // The sentence of an error that ended a connection.
-  static std::string ErrorOf(const Descriptor& client) {
-    const Received received = Receive(client);
-    EXPECT_TRUE(received.ended);
-    const auto answer = nlohmann::json::parse(received.text, nullptr, false);
-    EXPECT_TRUE(answer.is_object()) << received.text;
-    return answer.is_object() ? answer["error"]["desc"].get<std::string>() : received.text;
-  }
-
-  TemporaryFolder folder_;
-  std::unique_ptr<ControlServer> server_;
-  std::string padding_;
-  int requests_ = 0;
-};
-
 TEST_F(ControlClients, OneRequestOneAnswerAndTheEnd) {
   EXPECT_FALSE(readable());
   EXPECT_EQ(server_->deadline(), kNever);
@@ -339,17 +275,35 @@ TEST_F(ControlClients, WhatIsNoObjectOrNoneYetAtTheEndIsTold) {
   EXPECT_EQ(requests_, 0);
 }
 
-TEST_F(ControlClients, ARequestHasAtMost64KiB) {
+// Longer than a socket holds: in pieces, each of which is read.
+TEST_F(ControlClients, ARequestHasAtMost8MiB) {
+  const auto send_all = [this](const Descriptor& client, std::string_view text) {
+    for (constexpr size_t kPiece = 65'536; !text.empty(); text.remove_prefix(kPiece)) {
+      if (text.size() <= kPiece) return Send(client, text);
+      Send(client, text.substr(0, kPiece));
+      Serve();
+    }
+  };
   const std::string start = "{\"a\":\"";
   const std::string longest =
       start + std::string(kControlRequestBytesMax - start.size() - 2, 'x') + "\"}";
   const Descriptor client = Connect();
-  Send(client, longest);
-  Serve();
-  EXPECT_EQ(Receive(client).text.size(), longest.size() + 3);
+  send_all(client, longest);
+  Received all;
+  while (!all.ended && server_->client_count() == 1) {
+    Serve();
+    const Received more = Receive(client);
+    all.text += more.text;
+    all.ended = more.ended;
+  }
+  all.text += Receive(client).text;
+  EXPECT_EQ(all.text.size(), longest.size() + 3);
 
   const Descriptor over = Connect();
-  Send(over, start + std::string(kControlRequestBytesMax, 'x'));
+  send_all(over, start + std::string(kControlRequestBytesMax - start.size(), 'x'));
+  Serve();
+  EXPECT_EQ(server_->client_count(), 1U);
+  Send(over, "x");
   Serve();
   EXPECT_THAT(ErrorOf(over), HasSubstr("too long"));
   EXPECT_EQ(server_->client_count(), 0U);

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 
 #include "tests/tools/program.h"
 
@@ -122,6 +123,86 @@ INSTANTIATE_TEST_SUITE_P(
         WrongCase{"PortsIdentity",
                   {"ports", "add", "--control", "/c", "--client-identity", "me", "1:2"},
                   "gateway, preserve-source or proxy-protocol"},
+        WrongCase{"Profile",
+                  {"run", "--profile", "some", "--", "true"},
+                  "--profile is \"some\": it must be public, none or all"},
+        WrongCase{"ProfileEmpty", {"run", "--profile", "", "--", "true"}, "--profile is empty"},
+        WrongCase{"ProfileAndPolicy",
+                  {"run", "--profile", "all", "--policy", "/dev/null", "--", "true"},
+                  "two policies"},
+        WrongCase{"PolicyNowhere",
+                  {"run", "--policy", "/no/such/file", "--", "true"},
+                  "cannot read the policy /no/such/file: No such file"},
+        WrongCase{"PolicyEmpty", {"run", "--policy", "", "--", "true"}, "--policy is empty"},
+        WrongCase{"PlatformPolicyNowhere",
+                  {"attach", "--pid", "1", "--platform-policy", "/no/such/file"},
+                  "cannot read the policy /no/such/file: No such file"},
+        WrongCase{"PolicyOfStandardInputTwice",
+                  {"run", "--policy", "-", "--platform-policy", "-", "--", "true"},
+                  "standard input"},
+        WrongCase{"AllowNothing", {"run", "--allow", "--", "true"}, "--allow"},
+        WrongCase{"OnDenial",
+                  {"run", "--on-denial", "shout", "--", "true"},
+                  "--on-denial is \"shout\": it must be reject, silence or page"},
+        WrongCase{"NoDenialsOfAttach", {"attach", "--pid", "1", "--no-denials"}, "--no-denials"},
+        WrongCase{"DnsServer",
+                  {"run", "--dns-server", "dns.test", "--", "true"},
+                  "--dns-server is \"dns.test\": it must be an address"},
+        WrongCase{"DnsServerPort",
+                  {"run", "--dns-server", "10.1.2.3:0", "--", "true"},
+                  "--dns-server is \"10.1.2.3:0\""},
+        WrongCase{"DnsHost",
+                  {"run", "--dns-host", "db.test=10.1.2.3:80", "--", "true"},
+                  "--dns-host is \"db.test=10.1.2.3:80\": it must be a name and its addresses"},
+        WrongCase{"DnsHostName", {"run", "--dns-host", "a..b=10.1.2.3", "--", "true"}, "a..b"},
+        WrongCase{"DnsZoneName", {"run", "--dns-zone", "a..b", "--", "true"}, "a..b"},
+        WrongCase{"ResolvConfEmpty", {"run", "--resolv-conf", "", "--", "true"}, "--resolv-conf"},
+        WrongCase{"ResolvConfAndServer",
+                  {"run", "--resolv-conf", "/f", "--dns-server", "10.1.2.3", "--", "true"},
+                  "both say whom to ask"},
+        WrongCase{"NoDnsWithOptions",
+                  {"run", "--no-dns", "--dns-intercept", "--", "true"},
+                  "--no-dns answers no names, and --dns-intercept says how"},
+        WrongCase{"EventsNowhere", {"events"}, "--control"},
+        WrongCase{"EventsCountZero", {"events", "--control", "/c", "--count", "0"}, "--count"},
+        WrongCase{"EventsCountText", {"events", "--control", "/c", "--count", "all"}, "--count"},
+        WrongCase{"EventsSomething", {"events", "--control", "/c", "denied"}, "denied"},
+        WrongCase{"EventsCommand", {"events", "--control", "/c", "--", "true"}, "--"},
+        WrongCase{"FlowsNowhere", {"flows"}, "--control"},
+        WrongCase{"FlowsWatchZero", {"flows", "--control", "/c", "--watch", "0"}, "--watch"},
+        WrongCase{"FlowsWatchNan", {"flows", "--control", "/c", "--watch", "nan"}, "--watch"},
+        WrongCase{"FlowsCountAlone", {"flows", "--control", "/c", "--count", "2"}, "--watch"},
+        WrongCase{"PolicyNothing", {"policy"}, "show, set, check or explain"},
+        WrongCase{"PolicyUnknown", {"policy", "fly"}, "fly"},
+        WrongCase{"PolicyShowNowhere", {"policy", "show"}, "--control"},
+        WrongCase{"PolicySetNowhere", {"policy", "set", "/f"}, "--control"},
+        WrongCase{"PolicySetNothing", {"policy", "set", "--control", "/c"}, "FILE"},
+        WrongCase{"PolicySetTwo", {"policy", "set", "--control", "/c", "/a", "/b"}, "one FILE"},
+        WrongCase{"PolicyCheckNothing", {"policy", "check"}, "FILE"},
+        WrongCase{"PolicyCheckInputTwice", {"policy", "check", "-", "-"}, "standard input"},
+        WrongCase{"PolicyCheckNowhere",
+                  {"policy", "check", "/no/such/file"},
+                  "cannot read the policy /no/such/file"},
+        WrongCase{"ExplainNoPolicy", {"policy", "explain", "tcp", "10.1.2.3:1"}, "--control PATH"},
+        WrongCase{"ExplainTwoPolicies",
+                  {"policy", "explain", "--profile", "all", "--control", "/c", "tcp", "10.1.2.3:1"},
+                  "not several"},
+        WrongCase{"ExplainNothing", {"policy", "explain", "--profile", "all"}, "a protocol and"},
+        WrongCase{"ExplainProtocol",
+                  {"policy", "explain", "--profile", "all", "sctp", "10.1.2.3:1"},
+                  "a protocol and an address"},
+        WrongCase{"ExplainNoPort",
+                  {"policy", "explain", "--profile", "all", "tcp", "10.1.2.3"},
+                  "\"10.1.2.3\" is not what tcp speaks to"},
+        WrongCase{"ExplainIcmpPort",
+                  {"policy", "explain", "--profile", "all", "icmp", "10.1.2.3:7"},
+                  "is not what icmp speaks to"},
+        WrongCase{"ExplainName",
+                  {"policy", "explain", "--profile", "all", "tcp", "10.1.2.3:7", "--name", "a b"},
+                  "--name is \"a b\""},
+        WrongCase{"ExplainProfile",
+                  {"policy", "explain", "--profile", "some", "tcp", "10.1.2.3:7"},
+                  "public, none or all"},
         WrongCase{"AttachNowhere", {"attach"}, "--netns"},
         WrongCase{"AttachTwice", {"attach", "--netns", "/x", "--pid", "1"}, "--pid"},
         WrongCase{"AttachPidZero", {"attach", "--pid", "0"}, "--pid"},
@@ -149,6 +230,39 @@ TEST(Options, AWrongSpecIsShownWithACaret) {
   }
 }
 
+TEST(Options, AWrongPolicyIsShownWithACaret) {
+  const TemporaryFolder folder;
+  const std::string file = folder / "rules";
+  std::ofstream(file) << "allow egress any\ndeny egress @privat\n";
+  const std::vector<std::vector<std::string>> cases = {
+      {"penstock", "run", "--policy", file, "--", "echo", "started"},
+      {"penstock", "attach", "--pid", "1", "--platform-policy", file},
+      {"penstock", "policy", "check", file},
+      {"penstock", "policy", "set", "--control", "/no/such/c", file},
+      {"penstock", "policy", "explain", "--policy", file, "tcp", "10.1.2.3:7"}};
+  for (const auto& words : cases) {
+    const Outcome outcome = RunProgram(words);
+    EXPECT_EQ(outcome.status, 2) << words[1];
+    EXPECT_EQ(outcome.output, "");
+    EXPECT_THAT(outcome.errors, StartsWith("penstock: " + file + ":2:13: "));
+    EXPECT_THAT(outcome.errors, EndsWith("\n  deny egress @privat\n              ^\n"));
+  }
+}
+
+TEST(Options, AWrongTargetIsShownWithACaret) {
+  for (const char* option : {"--allow", "--deny"}) {
+    for (const char* target : {"", "@privat", "10.0.0.1/8", "a b", "any\nallow", "any#", "x:0",
+                               "x/sctp", "http://example.test/"}) {
+      const Outcome outcome = RunProgram(
+          {"penstock", "run", "--allow", "example.test", option, target, "--", "echo", "started"});
+      EXPECT_EQ(outcome.status, 2) << target;
+      EXPECT_EQ(outcome.output, "");
+      EXPECT_THAT(outcome.errors, StartsWith(std::string("penstock: ") + option));
+      EXPECT_THAT(outcome.errors, EndsWith("^\n"));
+    }
+  }
+}
+
 TEST(Options, HelpOfPortsTeachesTheGrammar) {
   for (const char* order : {"add", "remove", "list"}) {
     const Outcome outcome = RunProgram({"penstock", "ports", order, "--help"});
@@ -158,6 +272,27 @@ TEST(Options, HelpOfPortsTeachesTheGrammar) {
     EXPECT_THAT(outcome.output, HasSubstr("--control /tmp/blue"));
   }
   EXPECT_THAT(RunProgram({"penstock", "ports", "--help"}).output, HasSubstr("Examples, for a"));
+}
+
+TEST(Options, HelpOfOrdersTeaches) {
+  const std::vector<std::pair<std::vector<std::string>, const char*>> cases = {
+      {{"events"}, "jq 'select"},
+      {{"flows"}, "--watch 1"},
+      {{"policy"}, "policy set --control /tmp/blue --reset rules.txt"},
+      {{"policy", "show"}, "--platform"},
+      {{"policy", "set"}, "--reset"},
+      {{"policy", "check"}, "allow|deny egress|ingress DESTINATION"},
+      {{"policy", "explain"}, "3 if it is denied"}};
+  for (const auto& [command, says] : cases) {
+    std::vector<std::string> words{"penstock"};
+    words.insert(words.end(), command.begin(), command.end());
+    words.push_back("--help");
+    const Outcome outcome = RunProgram(words);
+    EXPECT_EQ(outcome.status, 0);
+    EXPECT_EQ(outcome.errors, "");
+    EXPECT_THAT(outcome.output, HasSubstr(says));
+    EXPECT_THAT(outcome.output, HasSubstr("Examples"));
+  }
 }
 
 TEST(Options, PublishEachSpecWithTheIdentityOfAll) {
@@ -269,6 +404,59 @@ TEST(Options, SetTheConfiguration) {
   EXPECT_FALSE(attach.common.offload);
   EXPECT_TRUE(attach.no_configure);
   EXPECT_TRUE(attach.common.impair.has_value());
+}
+
+TEST(Options, EventsAreTakenWhereSomebodyMayWatch) {
+  const auto events = [](std::vector<std::string> words) {
+    const auto options = ParseOptions(std::move(words));
+    EXPECT_TRUE(options.ok()) << options.status();
+    const auto* run = std::get_if<RunOptions>(&*options);
+    const CommonOptions& common =
+        run != nullptr ? run->common : std::get<AttachOptions>(*options).common;
+    return std::pair(common.config.event_count_max != 0, common.tell_denials);
+  };
+  EXPECT_EQ(events({"run", "--", "true"}), std::pair(true, true));
+  EXPECT_EQ(events({"run", "--no-denials", "--", "true"}), std::pair(false, false));
+  EXPECT_EQ(events({"run", "--no-denials", "--control", "/tmp/c", "--", "true"}),
+            std::pair(true, false));
+  EXPECT_EQ(events({"attach", "--pid", "1"}), std::pair(false, false));
+  EXPECT_EQ(events({"attach", "--pid", "1", "--control", "/tmp/c"}), std::pair(true, false));
+}
+
+TEST(Options, SayWhatIsHeardOfDenials) {
+  for (const auto& [text, answer] : {std::pair{"reject", DenialAnswer::kReject},
+                                     {"silence", DenialAnswer::kSilence},
+                                     {"page", DenialAnswer::kPage}}) {
+    const auto options = ParseOptions({"attach", "--pid", "1", "--on-denial", text});
+    ASSERT_TRUE(options.ok()) << options.status();
+    EXPECT_EQ(std::get<AttachOptions>(*options).common.config.denial_answer, answer);
+  }
+}
+
+TEST(Options, SayHowNamesAreAnswered) {
+  const auto options = ParseOptions(
+      {"run", "--dns-server", "10.1.2.3", "--dns-server", "[fd01::1]:5353", "--dns-server",
+       "corp.example=10.9.9.9", "--dns-server", "corp.example=fd01::2", "--dns-host",
+       "db.test=10.1.2.4,fd01::4", "--dns-zone", "test", "--dns-intercept", "--", "true"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  const DnsConfig& dns = std::get<RunOptions>(*options).common.config.dns;
+  EXPECT_TRUE(dns.enabled);
+  EXPECT_TRUE(dns.intercept);
+  ASSERT_EQ(dns.upstreams.size(), 2U);
+  EXPECT_EQ(dns.upstreams[0].ToString(), "10.1.2.3:53");
+  EXPECT_EQ(dns.upstreams[1].ToString(), "[fd01::1]:5353");
+  ASSERT_EQ(dns.domains.size(), 1U);
+  EXPECT_EQ(dns.domains[0].domain, "corp.example");
+  ASSERT_EQ(dns.domains[0].upstreams.size(), 2U);
+  EXPECT_EQ(dns.domains[0].upstreams[1].ToString(), "[fd01::2]:53");
+  ASSERT_EQ(dns.hosts.size(), 1U);
+  EXPECT_EQ(dns.hosts[0].addresses.size(), 2U);
+  EXPECT_THAT(dns.zones, ElementsAre("test"));
+  const auto off = ParseOptions({"run", "--no-dns", "--resolv-conf", "/f", "--", "true"});
+  EXPECT_FALSE(off.ok());
+  const auto plain = ParseOptions({"run", "--resolv-conf", "/f", "--", "true"});
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_EQ(std::get<RunOptions>(*plain).common.config.dns.resolv_conf, "/f");
 }
 
 TEST(Options, RelayThreadsGrowWithTheCores) {

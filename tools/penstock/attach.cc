@@ -15,9 +15,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "tools/penstock/channel.h"
+#include "tools/penstock/control_service.h"
 #include "tools/penstock/driver.h"
 #include "tools/penstock/namespaces.h"
-#include "tools/penstock/port_service.h"
 #include "tools/penstock/service.h"
 
 namespace penstock::tool {
@@ -88,14 +88,14 @@ absl::StatusOr<Descriptor> MakeTap(const AttachOptions& options, const Target& t
 
 class AttachSupervisor final : public Supervisor {
  public:
-  AttachSupervisor(const AttachOptions& options, Lifetime& lifetime, PortService& ports)
+  AttachSupervisor(const AttachOptions& options, Lifetime& lifetime, ControlService& service)
       : options_(options),
         lifetime_(lifetime),
-        ports_(ports),
+        service_(service),
         ready_(options.ready_descriptor.value_or(-1)) {}
 
   absl::Status OnStart(Stack& stack) override {
-    if (absl::Status published = ports_.Start(stack); !published.ok()) return published;
+    if (absl::Status published = service_.Start(stack); !published.ok()) return published;
     if (ready_.valid() && write(ready_.get(), "1", 1) != 1) {
       return ErrnoStatus("cannot write to the ready descriptor", errno);
     }
@@ -103,10 +103,12 @@ class AttachSupervisor final : public Supervisor {
     return absl::OkStatus();
   }
   int descriptor() const override { return lifetime_.descriptor(); }
-  Time deadline() const override { return ports_.deadline(); }
+  Time deadline() const override { return service_.deadline(); }
+
+  void OnPass() override { service_.OnPass(); }
 
   bool OnEvent(Time now, Stack& stack) override {
-    ports_.OnEvent(now, stack);
+    service_.OnEvent(now, stack);
     bool end = lifetime_.ProcessEnded() || lifetime_.PathGone();
     while (const std::optional<Signal> signal = lifetime_.NextSignal()) {
       if (signal->number == SIGUSR1) {
@@ -122,7 +124,7 @@ class AttachSupervisor final : public Supervisor {
  private:
   const AttachOptions& options_;
   Lifetime& lifetime_;
-  PortService& ports_;
+  ControlService& service_;
   Descriptor ready_;
 };
 
@@ -153,9 +155,9 @@ absl::Status Attach(AttachOptions options, const SignalMask& mask) {
   absl::StatusOr<std::unique_ptr<Link>> link =
       MakeLink(options.common, tap->Release(), *std::move(capture));
   if (!link.ok()) return link.status();
-  absl::StatusOr<PortService> ports = PortService::Create(options.common, *lifetime);
-  if (!ports.ok()) return ports.status();
-  AttachSupervisor supervisor(options, *lifetime, *ports);
+  absl::StatusOr<ControlService> service = ControlService::Create(options.common, *lifetime);
+  if (!service.ok()) return service.status();
+  AttachSupervisor supervisor(options, *lifetime, *service);
   return Drive(options.common.config, *std::move(link), supervisor);
 }
 

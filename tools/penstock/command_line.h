@@ -1,8 +1,9 @@
-// What the two halves of the command line share (options.cc, ports_options.cc).
+// What the parts of the command line share: options.cc and the others named *_options.cc.
 #ifndef PENSTOCK_TOOLS_PENSTOCK_COMMAND_LINE_H_
 #define PENSTOCK_TOOLS_PENSTOCK_COMMAND_LINE_H_
 
 #include <CLI/CLI.hpp>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <utility>
@@ -33,6 +34,22 @@ absl::Status Wrong(const Parts&... parts) {
   return absl::InvalidArgumentError(absl::StrCat(parts...));
 }
 
+// The choice among `values` that is named `text`.
+template <typename T>
+absl::Status SetChoice(const std::string& option, const std::string& text,
+                       std::initializer_list<std::pair<const char*, T>> values, T& chosen) {
+  std::string names;
+  for (size_t i = 0; const auto& [name, value] : values) {
+    if (text == name) {
+      chosen = value;
+      return absl::OkStatus();
+    }
+    ++i;
+    absl::StrAppend(&names, i == 1 ? "" : i == values.size() ? " or " : ", ", name);
+  }
+  return Wrong(option, " is \"", text, "\": it must be ", names);
+}
+
 // Reads `arguments` with `app` and lets whatever is wrong be a sentence. The help, if it
 // was asked for.
 [[nodiscard]] absl::StatusOr<std::optional<HelpText>> Parse(CLI::App& app,
@@ -42,8 +59,15 @@ void AddClientIdentity(CLI::App& app, std::string& text);
 // The gateway if `text` is empty.
 [[nodiscard]] absl::StatusOr<ClientIdentity> IdentityOf(const std::string& text);
 
-// `penstock ports ...`, the first argument being "ports".
+// --control of an order to a penstock that runs.
+void AddControl(CLI::App& app, std::string& path);
+[[nodiscard]] absl::Status CheckControl(const std::string& path);
+
+// `penstock ports ...` and the others, the command's word being the first argument.
 [[nodiscard]] absl::StatusOr<Options> ParsePorts(std::vector<std::string> arguments);
+[[nodiscard]] absl::StatusOr<Options> ParseEvents(std::vector<std::string> arguments);
+[[nodiscard]] absl::StatusOr<Options> ParseFlows(std::vector<std::string> arguments);
+[[nodiscard]] absl::StatusOr<Options> ParsePolicyOrder(std::vector<std::string> arguments);
 
 }  // namespace penstock::tool
 

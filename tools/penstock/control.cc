@@ -1,5 +1,6 @@
 #include "tools/penstock/control.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -9,6 +10,8 @@
 #include <cerrno>
 #include <nlohmann/json.hpp>
 #include <utility>
+
+#include "absl/strings/str_cat.h"
 
 namespace penstock::tool {
 namespace {
@@ -34,6 +37,8 @@ std::string JsonLine(const nlohmann::json& value) {
 std::string ErrorAnswer(std::string_view sentence) {
   return JsonLine({{"error", {{"desc", sentence}}}});
 }
+
+std::string LostLine(uint64_t count) { return JsonLine({{"event", "lost"}, {"count", count}}); }
 
 std::optional<size_t> ObjectEnd::Find(std::string_view bytes) {
   for (size_t i = 0; i < bytes.size(); ++i) {
@@ -82,8 +87,11 @@ void ControlServer::Serve(Time now, const Answer& answer) {
       client->answer = ErrorAnswer("the request did not come within 5 s: send it at once");
     }
     const bool goes_on = Attend(*client, answer) && client->deadline > now;
+    if (!goes_on && client->subscribes) Subscribe(*client);
     client = goes_on ? std::next(client) : clients_.erase(client);
   }
+  ForgetThoseThatLeft();
+  Flush();
 }
 
 void ControlServer::Accept(Time now) {
@@ -147,13 +155,18 @@ void ControlServer::Read(Client& client, const Answer& answer) {
     const std::optional<size_t> last = client.end.Find(got);
     client.request.append(got.substr(0, last.value_or(got.size())));
     if (client.request.size() > kControlRequestBytesMax) {
-      client.answer = ErrorAnswer("the request is too long: at most 65536 bytes");
+      client.answer = ErrorAnswer(
+          absl::StrCat("the request is too long: at most ", kControlRequestBytesMax, " bytes"));
     } else if (client.end.hopeless()) {
       client.answer = ErrorAnswer(
           "a request is one JSON object, such as "
           "{\"execute\":\"ports-list\"}");
     } else if (last) {
-      client.answer = answer(client.request);
+      Reply reply = answer(client.request);
+      const bool full = subscribers_.size() >= kControlSubscriberCountMax;
+      if (reply.subscribe && full) reply = {ErrorAnswer("too many watch already: end one first")};
+      client.answer = std::move(reply.text);
+      client.subscribes = reply.subscribe;
     }
     if (!client.answer.empty()) return;
   }
@@ -170,6 +183,79 @@ bool ControlServer::Write(Client& client) {
     client.answered += static_cast<size_t>(length);
   }
   return false;
+}
+
+// ---------------------------------------------------------------- subscribers
+
+// Whatever of its answer has not left yet is the first of its backlog.
+void ControlServer::Subscribe(Client& client) {
+  // Several may have been answered since there was room for one.
+  if (subscribers_.size() >= kControlSubscriberCountMax) return;
+  // Nothing more is read from it: only its end (EPOLLHUP, which needs no asking) counts.
+  if (!Watch(EPOLL_CTL_MOD, client.socket.get(), 0)) return;
+  Subscriber& subscriber = subscribers_.emplace_back();
+  subscriber.socket = std::move(client.socket);
+  subscriber.backlog = client.answer.substr(client.answered);
+}
+
+void ControlServer::Publish(std::string_view line) {
+  for (Subscriber& subscriber : subscribers_) Append(subscriber, line);
+}
+
+void ControlServer::PublishLoss(uint64_t count) {
+  for (Subscriber& subscriber : subscribers_) {
+    subscriber.lost += count;
+    TellLoss(subscriber);
+  }
+}
+
+void ControlServer::Append(Subscriber& subscriber, std::string_view line) {
+  TellLoss(subscriber);
+  if (subscriber.lost != 0 || subscriber.waiting() + line.size() > kControlBacklogBytesMax) {
+    ++subscriber.lost;
+  } else {
+    subscriber.backlog.append(line);
+  }
+}
+
+// Not before the backlog is half empty, or there would be one such line for each that fits.
+void ControlServer::TellLoss(Subscriber& subscriber) {
+  if (subscriber.lost == 0 || subscriber.waiting() > kControlBacklogBytesMax / 2) return;
+  subscriber.backlog += LostLine(std::exchange(subscriber.lost, 0));
+}
+
+void ControlServer::Flush() {
+  subscribers_.remove_if([this](Subscriber& subscriber) { return !Flush(subscriber); });
+}
+
+bool ControlServer::Flush(Subscriber& subscriber) {
+  for (;;) {
+    TellLoss(subscriber);
+    if (subscriber.waiting() == 0) break;
+    const ssize_t length =
+        send(subscriber.socket.get(), subscriber.backlog.data() + subscriber.sent,
+             subscriber.waiting(), MSG_NOSIGNAL);
+    if (length < 0 && errno == EINTR) continue;
+    if (length < 0 && errno != EAGAIN) return false;
+    if (length < 0) break;
+    subscriber.sent += static_cast<size_t>(length);
+  }
+  // What is gone is dropped now and then: moving the rest costs as much as it is long.
+  if (subscriber.waiting() == 0 || subscriber.sent > kControlBacklogBytesMax) {
+    subscriber.backlog.erase(0, std::exchange(subscriber.sent, 0));
+  }
+  const bool waits = subscriber.waiting() != 0;
+  if (waits == subscriber.waits_for_room) return true;
+  subscriber.waits_for_room = waits;
+  return Watch(EPOLL_CTL_MOD, subscriber.socket.get(), waits ? uint32_t{EPOLLOUT} : 0U);
+}
+
+void ControlServer::ForgetThoseThatLeft() {
+  subscribers_.remove_if([](const Subscriber& subscriber) {
+    // One that only stopped sending still reads: POLLHUP is the end of both ways.
+    pollfd watched{.fd = subscriber.socket.get(), .events = 0, .revents = 0};
+    return poll(&watched, 1, 0) == 1;
+  });
 }
 
 }  // namespace penstock::tool

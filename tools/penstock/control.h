@@ -1,11 +1,16 @@
-// The control socket's connections: one request in, one answer out, and the end. What a
-// request means is somebody else's (control_protocol.h).
+// The control socket's connections: one request in, one answer out, and the end, or for
+// subscribers a stream of lines from then on. What a request means is somebody else's
+// (control_protocol.h).
 //
 // A request is a JSON object; it ends with its closing brace, or where the client stops
 // sending. Clients are those of the tool's own user, and root. Each has five seconds from
 // its arrival to the end of its answer, and there are at most sixteen: the oldest gives
 // way to a new one, so that one that stalls holds nobody up. Whatever goes wrong is told
 // to the client as an answer.
+//
+// A subscriber stays until it leaves. Each has a backlog of its own; one that reads slower
+// than lines come loses the newest ones, and finds a line that says how many where they
+// would have been. There are at most sixteen: who comes then is refused.
 //
 // Nothing here blocks. Serve does what is ready; descriptor() says when, deadline() when
 // at the latest. The thread that drives the tool.
@@ -16,6 +21,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <list>
 #include <memory>
@@ -32,13 +38,19 @@
 namespace penstock::tool {
 
 inline constexpr size_t kControlClientCountMax = 16;
-inline constexpr size_t kControlRequestBytesMax = 65'536;
+inline constexpr size_t kControlSubscriberCountMax = 16;
+// The longest policy, with what JSON makes of it.
+inline constexpr size_t kControlRequestBytesMax = size_t{8} << 20;
+// What waits for one subscriber, beside what its socket holds.
+inline constexpr size_t kControlBacklogBytesMax = 262'144;
 inline constexpr std::chrono::seconds kControlPatience{5};
 
 // As one line. Text that is not UTF-8 loses the bytes that are not, rather than to throw.
 [[nodiscard]] std::string JsonLine(const nlohmann::json& value);
 // {"error":{"desc":"SENTENCE"}} as one line.
 [[nodiscard]] std::string ErrorAnswer(std::string_view sentence);
+// {"event":"lost","count":COUNT} as one line.
+[[nodiscard]] std::string LostLine(uint64_t count);
 
 // May a process of `user` give orders to one of `owner`?
 [[nodiscard]] constexpr bool MayControl(uid_t user, uid_t owner) {
@@ -63,8 +75,13 @@ class ObjectEnd final {
 
 class ControlServer final {
  public:
-  // Turns a whole request into a whole answer.
-  using Answer = std::function<std::string(std::string_view request)>;
+  // A whole answer. With `subscribe` it is the first line of many.
+  struct Reply {
+    std::string text;
+    bool subscribe = false;
+  };
+  // Turns a whole request into one.
+  using Answer = std::function<Reply(std::string_view request)>;
 
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<ControlServer>> Open(const std::string& path);
   ControlServer(const ControlServer&) = delete;
@@ -76,7 +93,15 @@ class ControlServer final {
   [[nodiscard]] Time deadline() const;
   void Serve(Time now, const Answer& answer);
 
+  // `line` ends with a new line and goes to all subscribers. It leaves with the next Flush
+  // (or Serve): one after the last line of a batch saves system calls.
+  void Publish(std::string_view line);
+  // So many lines could not be published, for none was there to be given.
+  void PublishLoss(uint64_t count);
+  void Flush();
+
   [[nodiscard]] size_t client_count() const { return clients_.size(); }
+  [[nodiscard]] size_t subscriber_count() const { return subscribers_.size(); }
 
  private:
   struct Client {
@@ -86,6 +111,17 @@ class ControlServer final {
     ObjectEnd end;
     std::string answer;  // not empty: the request is no longer read
     size_t answered = 0;
+    bool subscribes = false;
+  };
+
+  struct Subscriber {
+    Descriptor socket;
+    std::string backlog;  // whole lines, but for the first, of which `sent` bytes are gone
+    size_t sent = 0;
+    uint64_t lost = 0;  // lines since the last one in the backlog
+    bool waits_for_room = false;
+
+    [[nodiscard]] size_t waiting() const { return backlog.size() - sent; }
   };
 
   explicit ControlServer(ControlSocket socket) : socket_(std::move(socket)) {}
@@ -96,10 +132,17 @@ class ControlServer final {
   [[nodiscard]] bool Attend(Client& client, const Answer& answer);
   void Read(Client& client, const Answer& answer);
   [[nodiscard]] bool Write(Client& client);
+  void Subscribe(Client& client);
+  static void Append(Subscriber& subscriber, std::string_view line);
+  static void TellLoss(Subscriber& subscriber);
+  // False: it is gone.
+  [[nodiscard]] bool Flush(Subscriber& subscriber);
+  void ForgetThoseThatLeft();
 
   ControlSocket socket_;
   Descriptor epoll_;
-  std::list<Client> clients_;   // the oldest first, and so by deadline
+  std::list<Client> clients_;  // the oldest first, and so by deadline
+  std::list<Subscriber> subscribers_;
   Time accept_again_ = kNever;  // set: no descriptor was free
 };
 

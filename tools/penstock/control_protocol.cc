@@ -1,15 +1,18 @@
 #include "tools/penstock/control_protocol.h"
 
-#include <initializer_list>
+#include <chrono>
 #include <nlohmann/json.hpp>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "publisher/port_selector.h"
 #include "publisher/port_spec.h"
 #include "tools/penstock/control.h"
+#include "tools/penstock/control_arguments.h"
+#include "tools/penstock/control_policy.h"
+#include "tools/penstock/endpoint_text.h"
 #include "tools/penstock/ports.h"
 
 namespace penstock::tool {
@@ -17,43 +20,16 @@ namespace {
 
 using nlohmann::json;
 
-template <typename... Parts>
-absl::Status Wrong(const Parts&... parts) {
-  return absl::InvalidArgumentError(absl::StrCat(parts...));
-}
-
-// A member of an object that holds nothing but `names`.
-absl::Status CheckMembers(const json& object, const char* what,
-                          std::initializer_list<const char*> names) {
-  for (const auto& [key, value] : object.items()) {
-    bool known = false;
-    for (const char* name : names) known = known || key == name;
-    if (known) continue;
-    std::string list;
-    for (const char* name : names) absl::StrAppend(&list, list.empty() ? "" : ", ", name);
-    return Wrong(what, " holds \"", key, "\": it may hold ", list.empty() ? "nothing" : list);
-  }
-  return absl::OkStatus();
-}
-
-// Empty if there is none.
-absl::StatusOr<std::string> StringOf(const json& arguments, const char* name) {
-  const auto found = arguments.find(name);
-  if (found == arguments.end()) return std::string();
-  if (!found->is_string()) return Wrong("\"", name, "\" must be a string");
-  return found->get<std::string>();
-}
-
 // The texts under "publish", each read by `parse`.
 template <typename T, typename Parse>
 absl::StatusOr<std::vector<T>> Publish(const json& arguments, Parse parse) {
   const auto found = arguments.find("publish");
   if (found == arguments.end() || !found->is_array() || found->empty()) {
-    return Wrong("\"publish\" must be a list of strings such as [\"8080:80\"]");
+    return WrongRequest("\"publish\" must be a list of strings such as [\"8080:80\"]");
   }
   std::vector<T> all;
   for (const json& text : *found) {
-    if (!text.is_string()) return Wrong("\"publish\" holds something else than strings");
+    if (!text.is_string()) return WrongRequest("\"publish\" holds something else than strings");
     auto one = parse(text.get_ref<const std::string&>());
     if (!one.ok()) return one.status();
     all.push_back(*std::move(one));
@@ -91,7 +67,7 @@ absl::StatusOr<json> Add(const json& arguments, Stack& stack) {
   if (!name->empty()) {
     const std::optional<ClientIdentity> identity = ClientIdentityNamed(*name);
     if (!identity) {
-      return Wrong("\"client_identity\" must be gateway, preserve-source or proxy-protocol");
+      return WrongRequest("\"client_identity\" must be gateway, preserve-source or proxy-protocol");
     }
     for (PortSpec& spec : *specs) spec.identity = *identity;
   }
@@ -106,21 +82,70 @@ absl::StatusOr<json> Remove(const json& arguments, Stack& stack) {
   const absl::StatusOr<std::vector<PortSelector>> selectors =
       Publish<PortSelector>(arguments, ParsePortSelector);
   if (!selectors.ok()) return selectors.status();
-  const absl::StatusOr<std::string> flows = StringOf(arguments, "flows");
+  const absl::StatusOr<std::string> flows = ChoiceOf(arguments, "flows", {"keep", "reset"});
   if (!flows.ok()) return flows.status();
-  if (!flows->empty() && *flows != "keep" && *flows != "reset") {
-    return Wrong("\"flows\" must be keep or reset");
-  }
   const absl::StatusOr<size_t> removed =
       UnpublishAll(stack, *selectors, *flows == "reset" ? LiveFlows::kReset : LiveFlows::kKeep);
   if (!removed.ok()) return removed.status();
   return json{{"removed", *removed}};
 }
 
-absl::StatusOr<json> Execute(std::string_view text, Stack& stack) {
-  const json request = json::parse(text.begin(), text.end(), nullptr, false);
+json FlowRow(const FlowInfo& flow) {
+  json row = {{"direction", flow.client ? "ingress" : "egress"},
+              {"protocol", Name(flow.protocol)},
+              {"guest", EndpointText(flow.guest, flow.protocol)},
+              {"peer", EndpointText(flow.client.value_or(flow.destination), flow.protocol)},
+              {"state", flow.state},
+              {"bytes_to_host", flow.bytes_to_host},
+              {"bytes_to_guest", flow.bytes_to_guest},
+              {"age_us", std::chrono::duration_cast<std::chrono::microseconds>(flow.age).count()}};
+  if (!flow.name.empty()) row["name"] = flow.name;
+  if (!flow.end.empty()) row["end"] = flow.end;
+  return row;
+}
+
+absl::StatusOr<json> ListPorts(const json& arguments, Stack& stack) {
+  if (absl::Status s = CheckMembers(arguments, "arguments of ports-list", {}); !s.ok()) return s;
+  return Rows(stack.PublishedPorts());
+}
+
+absl::StatusOr<json> ListFlows(const json& arguments, Stack& stack) {
+  if (absl::Status s = CheckMembers(arguments, "arguments of flows-list", {}); !s.ok()) return s;
+  json rows = json::array();
+  for (const FlowInfo& flow : stack.Flows()) rows.push_back(FlowRow(flow));
+  return rows;
+}
+
+// The events themselves are passed on by the tool (event_feed.h).
+absl::StatusOr<json> BeginEvents(const json& arguments, Stack&) {
+  if (absl::Status s = CheckMembers(arguments, "arguments of events", {}); !s.ok()) return s;
+  return json::object();
+}
+
+struct Order {
+  const char* name;
+  absl::StatusOr<json> (*execute)(const json& arguments, Stack& stack);
+  bool subscribes = false;
+};
+constexpr Order kOrders[] = {{"ports-add", Add},
+                             {"ports-remove", Remove},
+                             {"ports-list", ListPorts},
+                             {"flows-list", ListFlows},
+                             {"policy-show", ShowPolicy},
+                             {"policy-set", SetPolicy},
+                             {"policy-explain", ExplainPolicy},
+                             {"events", BeginEvents, true}};
+
+struct Request {
+  const Order* order = nullptr;
+  json arguments;
+};
+
+absl::StatusOr<Request> ReadRequest(std::string_view text) {
+  json request = json::parse(text.begin(), text.end(), nullptr, false);
   if (request.is_discarded() || !request.is_object()) {
-    return Wrong("the request is no JSON: send an object such as {\"execute\":\"ports-list\"}");
+    return WrongRequest(
+        "the request is no JSON: send an object such as {\"execute\":\"ports-list\"}");
   }
   if (absl::Status s = CheckMembers(request, "the request", {"execute", "arguments"}); !s.ok()) {
     return s;
@@ -128,28 +153,32 @@ absl::StatusOr<json> Execute(std::string_view text, Stack& stack) {
   const absl::StatusOr<std::string> command = StringOf(request, "execute");
   if (!command.ok()) return command.status();
   const auto found = request.find("arguments");
-  const json arguments = found == request.end() ? json::object() : *found;
-  if (!arguments.is_object()) return Wrong("\"arguments\" must be an object");
+  json arguments = found == request.end() ? json::object() : std::move(*found);
+  if (!arguments.is_object()) return WrongRequest("\"arguments\" must be an object");
 
-  if (*command == "ports-add") return Add(arguments, stack);
-  if (*command == "ports-remove") return Remove(arguments, stack);
-  if (*command == "ports-list") {
-    absl::Status members = CheckMembers(arguments, "arguments of ports-list", {});
-    if (!members.ok()) return members;
-    return Rows(stack.PublishedPorts());
+  std::string names;
+  for (const Order& order : kOrders) {
+    if (*command == order.name) return Request{&order, std::move(arguments)};
+    absl::StrAppend(&names,
+                    names.empty()                     ? ""
+                    : &order == std::end(kOrders) - 1 ? " or "
+                                                      : ", ",
+                    order.name);
   }
-  return Wrong("\"execute\" must be ports-add, ports-remove or ports-list");
+  return WrongRequest("\"execute\" must be ", names);
 }
 
 }  // namespace
 
-std::string AnswerRequest(std::string_view request, Stack& stack) {
-  const absl::StatusOr<json> result = Execute(request, stack);
+ControlServer::Reply AnswerRequest(std::string_view text, Stack& stack) {
+  const absl::StatusOr<Request> request = ReadRequest(text);
+  const absl::StatusOr<json> result =
+      request.ok() ? request->order->execute(request->arguments, stack) : request.status();
   if (!result.ok()) {
     const absl::string_view sentence = result.status().message();
-    return ErrorAnswer({sentence.data(), sentence.size()});
+    return {.text = ErrorAnswer({sentence.data(), sentence.size()})};
   }
-  return JsonLine({{"return", *result}});
+  return {.text = JsonLine({{"return", *result}}), .subscribe = request->order->subscribes};
 }
 
 }  // namespace penstock::tool

@@ -6,15 +6,16 @@
 #ifndef PENSTOCK_TOOLS_PENSTOCK_CONTROL_PROTOCOL_H_
 #define PENSTOCK_TOOLS_PENSTOCK_CONTROL_PROTOCOL_H_
 
-#include <string>
 #include <string_view>
 
 #include "stack/stack.h"
+#include "tools/penstock/control.h"
 
 namespace penstock::tool {
 
-// {"return":...} or {"error":{"desc":"SENTENCE"}}, and a new line.
-[[nodiscard]] std::string AnswerRequest(std::string_view request, Stack& stack);
+// {"return":...} or {"error":{"desc":"SENTENCE"}}, and a new line. Whoever ordered events
+// subscribes to them with it.
+[[nodiscard]] ControlServer::Reply AnswerRequest(std::string_view request, Stack& stack);
 
 }  // namespace penstock::tool
 

@@ -2,46 +2,18 @@
 
 #include <algorithm>
 #include <optional>
-#include <string_view>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "stack/dns/dns_message.h"
+#include "tools/penstock/endpoint_text.h"
 
 namespace penstock::tool {
 namespace {
 
-// "192.0.2.1", "192.0.2.1:5353", "2001:db8::1" or "[2001:db8::1]:5353".
-std::optional<Endpoint> ParseServer(std::string_view text) {
-  Endpoint server{.address = {}, .port = kDnsPort};
-  std::string_view address = text;
-  std::string_view port;
-  if (text.starts_with('[')) {
-    const size_t end = text.find(']');
-    if (end == std::string_view::npos) return std::nullopt;
-    address = text.substr(1, end - 1);
-    port = text.substr(end + 1);
-    if (!port.empty() && !port.starts_with(':')) return std::nullopt;
-  } else if (std::ranges::count(text, ':') == 1) {
-    address = text.substr(0, text.find(':'));
-    port = text.substr(address.size());
-  }
-  const std::optional<IpAddress> parsed = IpAddress::Parse(address);
-  if (!parsed) return std::nullopt;
-  server.address = *parsed;
-  if (port.empty()) return server;
-  int number = 0;
-  if (!absl::SimpleAtoi(std::string(port.substr(1)), &number) || number < 1 || number > 65'535) {
-    return std::nullopt;
-  }
-  server.port = static_cast<uint16_t>(number);
-  return server;
-}
-
 absl::Status SetServer(const std::string& text, DnsConfig& config) {
   const size_t equals = text.find('=');
   const std::string address = equals == std::string::npos ? text : text.substr(equals + 1);
-  const std::optional<Endpoint> server = ParseServer(address);
+  const std::optional<Endpoint> server = ParseEndpoint(address, kDnsPort);
   if (!server) {
     return Wrong("--dns-server is \"", text,
                  "\": it must be an address such as 192.0.2.53 or [2001:db8::53]:5353, or that "
@@ -81,6 +53,18 @@ absl::Status SetHost(const std::string& text, DnsConfig& config) {
   return absl::OkStatus();
 }
 
+absl::Status CheckTogether(const CLI::App& app, const DnsTexts& texts) {
+  for (const char* option :
+       {"--dns-server", "--resolv-conf", "--dns-host", "--dns-zone", "--dns-intercept"}) {
+    if (!texts.off || app.count(option) == 0) continue;
+    return Wrong("--no-dns answers no names, and ", option, " says how: leave one of them out");
+  }
+  if (app.count("--resolv-conf") != 0 && texts.resolv_conf.empty()) {
+    return Wrong("--resolv-conf is empty: it must be the path of a file");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 void AddDns(CLI::App& app, DnsTexts& texts) {
@@ -111,13 +95,17 @@ void AddDns(CLI::App& app, DnsTexts& texts) {
   app.add_flag("--no-dns", texts.off, "Answer no names at all")->group(kGroup);
 }
 
-absl::Status SetDns(const DnsTexts& texts, DnsConfig& config) {
+absl::Status SetDns(const CLI::App& app, const DnsTexts& texts, DnsConfig& config) {
+  if (absl::Status status = CheckTogether(app, texts); !status.ok()) return status;
   config.enabled = !texts.off;
   config.intercept = texts.intercept;
   config.zones = texts.zones;
   if (!texts.resolv_conf.empty()) config.resolv_conf = texts.resolv_conf;
   for (const std::string& text : texts.servers) {
     if (absl::Status status = SetServer(text, config); !status.ok()) return status;
+  }
+  if (!config.upstreams.empty() && !texts.resolv_conf.empty()) {
+    return Wrong("--dns-server and --resolv-conf both say whom to ask: leave one of them out");
   }
   for (const std::string& text : texts.hosts) {
     if (absl::Status status = SetHost(text, config); !status.ok()) return status;

@@ -23,8 +23,8 @@ struct DnsTexts {
 
 // `texts` outlives the parsing.
 void AddDns(CLI::App& app, DnsTexts& texts);
-// An error names the option, what it is and what it must be.
-[[nodiscard]] absl::Status SetDns(const DnsTexts& texts, DnsConfig& config);
+// What `app` has read. An error names the option, what it is and what it must be.
+[[nodiscard]] absl::Status SetDns(const CLI::App& app, const DnsTexts& texts, DnsConfig& config);
 
 }  // namespace penstock::tool
 

@@ -32,16 +32,18 @@ absl::Status DriveByPoll(Config config, std::unique_ptr<Link> link, Supervisor& 
   if (absl::Status started = supervisor.OnStart(**stack); !started.ok()) return started;
   for (;;) {
     const Time now = Clock::now();
-    const Time deadline = std::min((*stack)->Poll(now), supervisor.deadline());
+    const Time due = (*stack)->Poll(now);
+    supervisor.OnPass();
     if ((*stack)->link_ended()) return LinkEnded();
 
     pollfd watched[] = {{.fd = (*stack)->descriptor(), .events = POLLIN, .revents = 0},
                         {.fd = supervisor.descriptor(), .events = POLLIN, .revents = 0}};
+    const Time deadline = std::min(due, supervisor.deadline());
     const timespec left = Until(now, deadline);
     const int ready = ppoll(watched, 2, deadline == kNever ? nullptr : &left, nullptr);
     if (ready < 0 && errno != EINTR) return ErrnoStatus("cannot wait for events", errno);
-    const bool due = supervisor.deadline() != kNever && Clock::now() >= supervisor.deadline();
-    if ((watched[1].revents != 0 || due) && !supervisor.OnEvent(Clock::now(), **stack)) {
+    const bool late = supervisor.deadline() != kNever && Clock::now() >= supervisor.deadline();
+    if ((watched[1].revents != 0 || late) && !supervisor.OnEvent(Clock::now(), **stack)) {
       return absl::OkStatus();
     }
   }
@@ -56,6 +58,10 @@ class AsioSupervision final {
         descriptor_(io, supervisor.descriptor()),
         timer_(io) {
     driver_.OnLinkEnd([this] { End(); });
+    driver_.OnPass([this] {
+      supervisor_.OnPass();
+      WaitDeadline();
+    });
     Attend();
   }
   AsioSupervision(const AsioSupervision&) = delete;
@@ -75,17 +81,28 @@ class AsioSupervision final {
   }
 
   void Step() {
-    if (!supervisor_.OnEvent(Clock::now(), driver_.stack())) {
+    deadline_ = kNever;
+    if (supervisor_.OnEvent(Clock::now(), driver_.stack())) {
+      WaitDeadline();
+    } else {
       End();
-    } else if (supervisor_.deadline() != kNever) {
-      timer_.expires_at(supervisor_.deadline());  // cancels an earlier wait
-      timer_.async_wait([this](const boost::system::error_code& error) {
-        if (!error) Step();
-      });
     }
   }
 
+  void WaitDeadline() {
+    const Time deadline = supervisor_.deadline();
+    if (deadline == deadline_ || ended_) return;
+    deadline_ = deadline;
+    timer_.cancel();
+    if (deadline == kNever) return;
+    timer_.expires_at(deadline);
+    timer_.async_wait([this](const boost::system::error_code& error) {
+      if (!error) Step();
+    });
+  }
+
   void End() {
+    ended_ = true;
     descriptor_.cancel();
     timer_.cancel();
     driver_.Stop();
@@ -95,6 +112,8 @@ class AsioSupervision final {
   Supervisor& supervisor_;
   boost::asio::posix::stream_descriptor descriptor_;
   boost::asio::steady_timer timer_;
+  Time deadline_ = kNever;  // the timer's
+  bool ended_ = false;
 };
 
 // Runs `io` until it is stopped. A conversation in small pieces (a question, its answer, the

@@ -24,6 +24,8 @@ class Supervisor {
   // When it is readable, or deadline() has come, OnEvent is called.
   [[nodiscard]] virtual int descriptor() const = 0;
   [[nodiscard]] virtual Time deadline() const = 0;
+  // After each pass of the stack: what it left to be taken.
+  virtual void OnPass() = 0;
   // False ends the drive.
   [[nodiscard]] virtual bool OnEvent(Time now, Stack& stack) = 0;
 };

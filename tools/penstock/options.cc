@@ -14,6 +14,8 @@
 #include "tools/penstock/command_line.h"
 #include "tools/penstock/control_socket.h"
 #include "tools/penstock/dns_options.h"
+#include "tools/penstock/event_feed.h"
+#include "tools/penstock/policy_choice.h"
 
 namespace penstock::tool {
 namespace {
@@ -26,9 +28,11 @@ constexpr const char* kMainFooter = R"(Examples:
   penstock run --host-loopback -- curl http://10.0.2.2:8080/
                                                      and the host's loopback by 10.0.2.2
   penstock run -p 8080:80 -- ./server                its port 80 on the host's 127.0.0.1:8080
+  penstock run --allow example.org -- curl https://example.org/   that, and nothing else
   penstock attach --netns /run/netns/blue            for a namespace that is there
   penstock ports add --control PATH 8080:80          more ports, while it runs
-`penstock run --help`, `penstock attach --help` and `penstock ports --help` say more.)";
+  penstock events --control PATH                     what happens in it, as it happens
+`penstock COMMAND --help` says more.)";
 
 constexpr const char* kRunFooter =
     R"(Inside, the command has tap0 with 10.0.2.15/24 and fd00::15/64, the MTU, default routes
@@ -38,6 +42,10 @@ without asking; so does --no-dhcp for IPv4, and for IPv6 --no-ra or a prefix tha
 64 bits long. It keeps its user, files and terminal. What it leaves running is killed
 when it ends.
 
+What it may reach is said by --profile, --policy, --allow and --deny. Names are answered at
+10.0.2.3 and fd00::3, from what the host's name servers say. The first denial of each kind
+is told on stderr, with the option that would have let it through.
+
 Exit status: the command's own; 128 + N if signal N killed it; 127 if there is no
 such command, 126 if it cannot be run; 1 if the set-up failed; 2 for wrong options.
 Signals are passed on, but for SIGUSR1: write the statistics now.
@@ -46,6 +54,9 @@ Examples:
   penstock run -- curl https://example.org/
   penstock run --host-loopback -- curl http://10.0.2.2:8080/   a server on 127.0.0.1
   penstock run --host-loopback -- curl 'http://[fd00::2]:8080/'  the same by IPv6
+  penstock run --allow example.org:443/tcp -- curl https://example.org/  nothing else
+  penstock run --profile public --deny 203.0.113.0/24 --allow 10.1.2.3:5432/tcp -- ./client
+  penstock run --policy rules.txt --dns-host db.test=10.1.2.3 -- ./client
   penstock run -p 8080:80 -- ./server           its port 80, on the host's 127.0.0.1:8080
   penstock run -p 0:80 -p '*:53:53/udp' -- ./server            a free port; every address
   penstock run --stats --no-ipv6 -- make test                  who talked to whom
@@ -62,8 +73,14 @@ Examples:
   penstock attach --pid 1234 --ready-fd 3 3>ready   "1" comes when the network is there
   penstock attach --pid 1234 --tap eth0 --mtu 65520
   penstock attach --pid 1234 --publish 8080:80 --control /tmp/blue
+  penstock attach --pid 1234 --profile public --platform-policy /etc/penstock/platform
   penstock attach --netns PATH --no-configure       only the tap: for a DHCP client and the
                                                     kernel's own autoconfiguration inside)";
+
+// What the sandbox may reach if nothing is said. Whoever attaches has a sandbox already, with
+// rules of its own.
+constexpr const char* kRunProfile = "public";
+constexpr const char* kAttachProfile = "all";
 
 // The stack's own bounds, under the names of the options.
 constexpr int kFlowLimitMax = 1'048'576;
@@ -87,6 +104,7 @@ struct CommonTexts {
   std::vector<std::string> guest_prefixes;
   std::vector<std::string> publish;
   std::string client_identity;
+  PolicyTexts policy;
   std::string udp_filtering = "address-and-port";
   bool no_offload = false;
   bool no_dhcp = false;
@@ -123,7 +141,8 @@ void AddPublish(CLI::App& app, CommonOptions& common, CommonTexts& texts) {
       ->group(kGroup);
   AddClientIdentity(app, texts.client_identity);
   app.add_option("--control", common.control,
-                 "A socket made here that takes orders of `penstock ports`")
+                 "A socket made here that takes orders of `penstock ports`, `events`,\n"
+                 "`flows` and `policy`")
       ->type_name("PATH")
       ->group(kGroup);
 }
@@ -179,7 +198,9 @@ void AddLimits(CLI::App& app, Config& config, CommonTexts& texts) {
       ->group("Limits");
 }
 
-void AddCommon(CLI::App& app, CommonOptions& common, CommonTexts& texts) {
+// `profile`: what the sandbox may reach if nothing is said.
+void AddCommon(CLI::App& app, CommonOptions& common, CommonTexts& texts,
+               const std::string& profile) {
   Config& config = common.config;
   app.add_option("--mtu", config.mtu, "Bytes of an IP packet, 1280 (576 with --no-ipv6) to 65521")
       ->type_name("N")
@@ -214,6 +235,7 @@ void AddCommon(CLI::App& app, CommonOptions& common, CommonTexts& texts) {
       ->option_text("ADDRESS/LENGTH");
   AddConfiguration(app, config, texts);
   AddDns(app, texts.dns);
+  AddPolicyOptions(app, texts.policy, profile);
   AddPublish(app, common, texts);
   AddStatistics(app, common);
   AddLimits(app, config, texts);
@@ -312,18 +334,6 @@ absl::Status SetPublish(const CLI::App& app, const CommonTexts& texts, CommonOpt
   return CheckFolderOf("--control", common.control);
 }
 
-absl::Status SetUdpFiltering(const std::string& text, Config& config) {
-  for (const auto& [name, filtering] :
-       {std::pair{"address-and-port", UdpFiltering::kAddressAndPort},
-        {"address", UdpFiltering::kAddress},
-        {"none", UdpFiltering::kNone}}) {
-    if (text != name) continue;
-    config.udp_filtering = filtering;
-    return absl::OkStatus();
-  }
-  return Wrong("--udp-filtering is \"", text, "\": it must be address-and-port, address or none");
-}
-
 absl::Status SetConfiguration(const CLI::App& app, const CommonTexts& texts, Config& config) {
   config.dhcp = !texts.no_dhcp;
   config.router_advertisements = !texts.no_router_advertisements;
@@ -342,7 +352,22 @@ absl::Status SetConfiguration(const CLI::App& app, const CommonTexts& texts, Con
   return SetSeconds(app, "--lease-time", texts.dhcp_lease_seconds, config.dhcp_lease_time);
 }
 
-absl::Status SetCommon(const CLI::App& app, const CommonTexts& texts, CommonOptions& common) {
+absl::Status SetPolicies(const CLI::App& app, const CommonTexts& texts, const std::string& profile,
+                         CommonOptions& common) {
+  Config& config = common.config;
+  absl::StatusOr<PolicyChoice> choice =
+      ChoosePolicy(app, texts.policy, profile, config.host_loopback);
+  if (!choice.ok()) return choice.status();
+  config.platform_policy = std::move(choice->platform);
+  config.tenant_policy = std::move(choice->tenant);
+  config.denial_answer = choice->denial_answer;
+  common.policy_option_lines = choice->option_lines;
+  common.allow_option = choice->allow_option;
+  return absl::OkStatus();
+}
+
+absl::Status SetCommon(const CLI::App& app, const CommonTexts& texts, const std::string& profile,
+                       CommonOptions& common) {
   Config& config = common.config;
   if (absl::Status s = CheckFolderOf("--stats-file", common.stats_file); !s.ok()) return s;
   if (absl::Status s = SetPublish(app, texts, common); !s.ok()) return s;
@@ -350,8 +375,16 @@ absl::Status SetCommon(const CLI::App& app, const CommonTexts& texts, CommonOpti
   if (absl::Status s = SetFamily("6", texts.ipv6, config.ipv6); !s.ok()) return s;
   if (absl::Status s = SetGuestPrefixes(texts.guest_prefixes, config); !s.ok()) return s;
   if (absl::Status s = SetConfiguration(app, texts, config); !s.ok()) return s;
-  if (absl::Status s = SetDns(texts.dns, config.dns); !s.ok()) return s;
-  if (absl::Status s = SetUdpFiltering(texts.udp_filtering, config); !s.ok()) return s;
+  if (absl::Status s = SetDns(app, texts.dns, config.dns); !s.ok()) return s;
+  if (absl::Status s = SetChoice("--udp-filtering", texts.udp_filtering,
+                                 {std::pair{"address-and-port", UdpFiltering::kAddressAndPort},
+                                  {"address", UdpFiltering::kAddress},
+                                  {"none", UdpFiltering::kNone}},
+                                 config.udp_filtering);
+      !s.ok()) {
+    return s;
+  }
+  if (absl::Status s = SetPolicies(app, texts, profile, common); !s.ok()) return s;
   common.offload = !texts.no_offload;
   // A limit below the half-open ones lowers those with it.
   config.half_open_count_max = std::min(config.half_open_count_max, config.flow_count_max);
@@ -394,6 +427,8 @@ CLI::App& AddRun(CLI::App& app, RunOptions& run) {
   command.add_flag("--static", run.static_network,
                    "Set addresses and routes at once, whatever the host has routes of;\n"
                    "without it they are those that DHCP and router advertisements tell");
+  command.add_flag("--no-denials", run.no_denials, "Say nothing of what is denied")
+      ->group("Policy");
   return command;
 }
 
@@ -446,44 +481,18 @@ absl::Status CheckAttach(const AttachOptions& options) {
 
 absl::Status CheckCommandWord(const std::vector<std::string>& arguments) {
   if (arguments.empty()) {
-    return Wrong("say what to do: penstock run, attach or ports (`penstock --help` explains)");
+    return Wrong("say what to do: penstock run, attach, ports, events, flows or policy ",
+                 "(`penstock --help` explains)");
   }
-  for (const char* known : {"run", "attach", "ports", "-h", "--help"}) {
+  for (const char* known :
+       {"run", "attach", "ports", "events", "flows", "policy", "-h", "--help"}) {
     if (arguments[0] == known) return absl::OkStatus();
   }
-  return Wrong("\"", arguments[0], "\" is no command of penstock: start with run, attach or ports");
+  return Wrong("\"", arguments[0], "\" is no command of penstock: start with run, attach, ports, ",
+               "events, flows or policy");
 }
 
 }  // namespace
-
-absl::StatusOr<std::optional<HelpText>> Parse(CLI::App& app, std::vector<std::string> arguments) {
-  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
-  try {
-    app.parse(arguments);
-  } catch (const CLI::CallForHelp&) {
-    const auto chosen = app.get_subcommands();
-    return HelpText{chosen.empty() ? app.help() : chosen.front()->help()};
-  } catch (const CLI::ParseError& error) {
-    return Wrong(error.what(), " (`penstock --help` shows what there is)");
-  }
-  return std::nullopt;
-}
-
-void AddClientIdentity(CLI::App& app, std::string& text) {
-  app.add_option("--client-identity", text,
-                 "Whom the sandbox sees as the client: gateway (default),\n"
-                 "preserve-source (the client), proxy-protocol (the gateway,\n"
-                 "and a PROXY protocol v2 header with the client)")
-      ->type_name("IDENTITY")
-      ->group("Published ports");
-}
-
-absl::StatusOr<ClientIdentity> IdentityOf(const std::string& text) {
-  if (text.empty()) return ClientIdentity::kGateway;
-  if (const std::optional<ClientIdentity> identity = ClientIdentityNamed(text)) return *identity;
-  return Wrong("--client-identity is \"", text,
-               "\": it must be gateway, preserve-source or proxy-protocol");
-}
 
 int RelayThreadsFor(unsigned cores) {
   return cores <= 2 ? 0 : static_cast<int>(std::clamp(cores / 4, 1U, 4U));
@@ -497,31 +506,45 @@ absl::StatusOr<Options> ParseOptions(std::vector<std::string> arguments) {
   if (has_command) run.command.assign(dashes + 1, arguments.end());
   arguments.erase(dashes, arguments.end());
   if (absl::Status s = CheckCommandWord(arguments); !s.ok()) return s;
-  if (arguments[0] == "ports") {
-    if (has_command) return Wrong("ports takes no command: leave the -- out");
-    return ParsePorts(std::move(arguments));
+  // Orders to one that runs.
+  for (const auto& [word, parse] : {std::pair{"ports", &ParsePorts},
+                                    {"events", &ParseEvents},
+                                    {"flows", &ParseFlows},
+                                    {"policy", &ParsePolicyOrder}}) {
+    if (arguments[0] != word) continue;
+    if (has_command) return Wrong(word, " takes no command: leave the -- out");
+    return parse(std::move(arguments));
   }
 
   CommonOptions common;
   CommonTexts texts;
   AttachOptions attach;
   CLI::App app(kDescription, "penstock");
-  app.formatter(std::make_shared<Formatter>("penstock run|attach|ports [OPTIONS]"));
+  app.formatter(
+      std::make_shared<Formatter>("penstock run|attach|ports|events|flows|policy [OPTIONS]"));
   app.footer(kMainFooter);
 
   CLI::App& run_app = AddRun(app, run);
   CLI::App& attach_app = AddAttach(app, attach);
-  AddCommon(run_app, common, texts);
-  AddCommon(attach_app, common, texts);
+  AddCommon(run_app, common, texts, kRunProfile);
+  AddCommon(attach_app, common, texts, kAttachProfile);
 
-  // Read by ParsePorts; here for the list in the help.
+  // Read by parsers of their own; here for the list in the help.
   app.add_subcommand("ports", "Publish ports of a penstock that runs, remove and list them");
+  app.add_subcommand("events", "Show what happens in a penstock that runs");
+  app.add_subcommand("flows", "Show who talks to whom in it");
+  app.add_subcommand("policy", "Show, replace, check and explain what it allows");
   absl::StatusOr<std::optional<HelpText>> help = Parse(app, std::move(arguments));
   if (!help.ok()) return help.status();
   if (*help) return Options(**std::move(help));
 
   const bool is_run = run_app.parsed();
-  if (absl::Status s = SetCommon(is_run ? run_app : attach_app, texts, common); !s.ok()) return s;
+  const absl::Status set = SetCommon(is_run ? run_app : attach_app, texts,
+                                     is_run ? kRunProfile : kAttachProfile, common);
+  if (!set.ok()) return set;
+  common.tell_denials = is_run && !run.no_denials;
+  const bool watched = common.tell_denials || !common.control.empty();
+  common.config.event_count_max = watched ? kEventCountMax : 0;
   if (is_run) {
     if (run.command.empty()) {
       return Wrong("run needs a command: penstock run [OPTIONS] -- COMMAND [ARGUMENTS...]");

@@ -5,6 +5,8 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -12,13 +14,20 @@
 
 #include "absl/status/statusor.h"
 #include "publisher/port_spec.h"
+#include "relay/endpoint.h"
+#include "relay/time.h"
 #include "stack/config.h"
 #include "stack/link/impair.h"
+#include "stack/policy/policy.h"
 
 namespace penstock::tool {
 
 struct CommonOptions {
-  Config config;
+  Config config;  // with the policies
+  // That many lines at the head of the tenant's policy are of --allow and --deny.
+  uint32_t policy_option_lines = 0;
+  std::string allow_option;  // how one more thing would be allowed (policy_choice.h)
+  bool tell_denials = false;
   std::vector<PortSpec> publish;
   std::string control;  // where orders are taken; empty: nowhere
   bool offload = true;
@@ -33,6 +42,7 @@ struct RunOptions {
   bool user_namespace = false;
   // Addresses are set without asking the stack.
   bool static_network = false;
+  bool no_denials = false;
   std::vector<std::string> command;
 };
 
@@ -58,11 +68,42 @@ struct PortsOptions {
   bool json = false;                                   // list
 };
 
+// What happens in a penstock that runs.
+struct EventsOptions {
+  std::string control;
+  bool json = false;
+  std::optional<uint64_t> count;  // unset: until the penstock ends
+};
+
+struct FlowsOptions {
+  std::string control;
+  bool json = false;
+  std::optional<Duration> watch;  // look again after
+  std::optional<uint64_t> count;  // so many looks; unset: with `watch` without end, else one
+};
+
+struct PolicyOptions {
+  enum class Order { kShow, kSet, kCheck, kExplain };
+  Order order = Order::kShow;
+  std::string control;             // explain: empty if it is about `policy` instead
+  bool platform = false;           // show, set: that layer
+  bool reset = false;              // set: flows that it denies, too
+  bool dry_run = false;            // set
+  std::vector<std::string> files;  // set: one; check
+  // explain
+  std::shared_ptr<const Policy> policy;
+  PolicyProtocol protocol = PolicyProtocol::kTcp;
+  Direction direction = Direction::kEgress;
+  Endpoint peer;     // port 0 for ICMP
+  std::string name;  // canonical; empty: none
+};
+
 struct HelpText {
   std::string text;
 };
 
-using Options = std::variant<RunOptions, AttachOptions, PortsOptions, HelpText>;
+using Options = std::variant<RunOptions, AttachOptions, PortsOptions, EventsOptions, FlowsOptions,
+                             PolicyOptions, HelpText>;
 
 // InvalidArgument with one sentence if something is wrong (and, for a spec, the place).
 [[nodiscard]] absl::StatusOr<Options> ParseOptions(std::vector<std::string> arguments);

@@ -27,9 +27,6 @@ struct PortRow {
 // A heading and a line for each row; "no ports are published" if there is none.
 [[nodiscard]] std::string PortTable(const std::vector<PortRow>& rows);
 
-// "12.3 MiB".
-[[nodiscard]] std::string BytesText(double bytes);
-
 }  // namespace penstock::tool
 
 #endif  // PENSTOCK_TOOLS_PENSTOCK_PORT_TABLE_H_

@@ -1,18 +1,11 @@
 #include "tools/penstock/ports_client.h"
 
-#include <sys/socket.h>
-
-#include <cerrno>
-#include <chrono>
 #include <cstdint>
 #include <nlohmann/json.hpp>
-#include <string_view>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "tools/penstock/control.h"
-#include "tools/penstock/control_socket.h"
+#include "tools/penstock/control_client.h"
 #include "tools/penstock/port_table.h"
 
 namespace penstock::tool {
@@ -20,70 +13,20 @@ namespace {
 
 using nlohmann::json;
 
-// Without a byte from the penstock.
-constexpr std::chrono::seconds kPatience{5};
-// All 65535 ports on many addresses; what is longer did not come from a penstock.
-constexpr size_t kAnswerBytesMax = size_t{256} << 20;
-
-std::string RequestOf(const PortsOptions& options) {
+json RequestOf(const PortsOptions& options) {
   switch (options.order) {
     case PortsOptions::Order::kAdd:
-      return JsonLine(
-          {{"execute", "ports-add"},
-           {"arguments",
-            {{"publish", options.specs}, {"client_identity", Name(options.identity)}}}});
+      return {
+          {"execute", "ports-add"},
+          {"arguments", {{"publish", options.specs}, {"client_identity", Name(options.identity)}}}};
     case PortsOptions::Order::kRemove:
-      return JsonLine(
-          {{"execute", "ports-remove"},
-           {"arguments",
-            {{"publish", options.specs}, {"flows", options.reset ? "reset" : "keep"}}}});
+      return {
+          {"execute", "ports-remove"},
+          {"arguments", {{"publish", options.specs}, {"flows", options.reset ? "reset" : "keep"}}}};
     case PortsOptions::Order::kList:
       break;
   }
-  return JsonLine({{"execute", "ports-list"}});
-}
-
-absl::Status NoAnswer(const std::string& path, int error) {
-  if (error == EAGAIN) {
-    return absl::DeadlineExceededError(absl::StrCat("the penstock at ", path,
-                                                    " has not answered for 5 s: look whether it is "
-                                                    "stopped or busy"));
-  }
-  return ErrnoStatus(absl::StrCat("cannot talk to the penstock at ", path), error);
-}
-
-absl::Status Send(int socket, std::string_view request, const std::string& path) {
-  while (!request.empty()) {
-    const ssize_t length = send(socket, request.data(), request.size(), MSG_NOSIGNAL);
-    if (length < 0 && errno == EINTR) continue;
-    if (length < 0 && errno == EPIPE) return absl::OkStatus();  // its answer says why
-    if (length < 0) return NoAnswer(path, errno);
-    request.remove_prefix(static_cast<size_t>(length));
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::string> ReceiveAll(int socket, const std::string& path) {
-  std::string answer;
-  std::vector<char> bytes(65'536);
-  for (;;) {
-    const ssize_t length = recv(socket, bytes.data(), bytes.size(), 0);
-    if (length < 0 && errno == EINTR) continue;
-    if (length < 0) return NoAnswer(path, errno);
-    if (length == 0) return answer;
-    answer.append(bytes.data(), static_cast<size_t>(length));
-    if (answer.size() > kAnswerBytesMax) return NoAnswer(path, EMSGSIZE);
-  }
-}
-
-// A member of that type, or the default if it is not there or something else.
-std::string TextOf(const json& object, const char* name) {
-  const auto found = object.find(name);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : "?";
-}
-uint64_t NumberOf(const json& object, const char* name) {
-  const auto found = object.find(name);
-  return found != object.end() && found->is_number_unsigned() ? found->get<uint64_t>() : 0;
+  return {{"execute", "ports-list"}};
 }
 
 std::vector<PortRow> RowsOf(const json& result) {
@@ -123,22 +66,10 @@ std::string Shown(const PortsOptions& options, const json& result) {
 
 }  // namespace
 
-absl::StatusOr<std::string> GiveOrder(const PortsOptions& options) {
-  absl::StatusOr<Descriptor> socket = ConnectToControl(options.control, kPatience);
-  if (!socket.ok()) return socket.status();
-  if (absl::Status s = Send(socket->get(), RequestOf(options), options.control); !s.ok()) return s;
-  const absl::StatusOr<std::string> text = ReceiveAll(socket->get(), options.control);
-  if (!text.ok()) return text.status();
-
-  const json answer = json::parse(*text, nullptr, false);
-  if (answer.is_object() && answer.contains("error") && answer["error"].is_object()) {
-    return absl::FailedPreconditionError(TextOf(answer["error"], "desc"));
-  }
-  if (!answer.is_object() || !answer.contains("return")) {
-    return absl::InternalError(absl::StrCat("what answers at ", options.control,
-                                            " is no penstock, or it ended: look at the path"));
-  }
-  return options.json ? *text : Shown(options, answer["return"]);
+absl::StatusOr<std::string> OrderPorts(const PortsOptions& options) {
+  const absl::StatusOr<OrderResult> result = GiveOrder(options.control, RequestOf(options));
+  if (!result.ok()) return result.status();
+  return options.json ? result->text : Shown(options, result->value);
 }
 
 }  // namespace penstock::tool

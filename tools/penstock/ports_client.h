@@ -9,9 +9,8 @@
 
 namespace penstock::tool {
 
-// What to print. An error if the penstock is not there, refuses, or says nothing for five
-// seconds.
-[[nodiscard]] absl::StatusOr<std::string> GiveOrder(const PortsOptions& options);
+// What to print. Errors as by GiveOrder.
+[[nodiscard]] absl::StatusOr<std::string> OrderPorts(const PortsOptions& options);
 
 }  // namespace penstock::tool
 

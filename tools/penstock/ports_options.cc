@@ -4,7 +4,6 @@
 
 #include "publisher/port_selector.h"
 #include "tools/penstock/command_line.h"
-#include "tools/penstock/control_socket.h"
 
 namespace penstock::tool {
 namespace {
@@ -59,8 +58,7 @@ CLI::App& AddOrder(CLI::App& app, const std::string& name, const std::string& de
   order.formatter(
       std::make_shared<Formatter>("penstock ports " + name + " --control PATH " + arguments));
   order.footer(footer);
-  order.add_option("--control", options.control, "The socket of the penstock that is meant")
-      ->type_name("PATH");
+  AddControl(order, options.control);
   return order;
 }
 
@@ -111,10 +109,7 @@ absl::StatusOr<Options> ParsePorts(std::vector<std::string> arguments) {
   options.order = add.parsed()      ? PortsOptions::Order::kAdd
                   : remove.parsed() ? PortsOptions::Order::kRemove
                                     : PortsOptions::Order::kList;
-  if (options.control.empty()) {
-    return Wrong("--control PATH is missing: give the path that the penstock was started with");
-  }
-  if (absl::Status s = CheckControlPath(options.control); !s.ok()) return s;
+  if (absl::Status s = CheckControl(options.control); !s.ok()) return s;
   if (options.order != PortsOptions::Order::kList) {
     if (absl::Status s = CheckSpecs(options); !s.ok()) return s;
   }

@@ -11,8 +11,8 @@
 #include <optional>
 #include <utility>
 
+#include "tools/penstock/control_service.h"
 #include "tools/penstock/driver.h"
-#include "tools/penstock/port_service.h"
 #include "tools/penstock/sandbox.h"
 #include "tools/penstock/service.h"
 
@@ -29,22 +29,24 @@ constexpr Duration kDrainQuiet = std::chrono::seconds(1);
 class RunSupervisor final : public Supervisor {
  public:
   RunSupervisor(const CommonOptions& options, Sandbox& sandbox, Lifetime& lifetime,
-                PortService& ports)
-      : options_(options), sandbox_(sandbox), lifetime_(lifetime), ports_(ports) {}
+                ControlService& service)
+      : options_(options), sandbox_(sandbox), lifetime_(lifetime), service_(service) {}
 
   [[nodiscard]] int exit_status() const { return exit_status_; }
 
   absl::Status OnStart(Stack& stack) override {
-    if (absl::Status published = ports_.Start(stack); !published.ok()) return published;
+    if (absl::Status published = service_.Start(stack); !published.ok()) return published;
     return sandbox_.Go();
   }
   int descriptor() const override { return lifetime_.descriptor(); }
   Time deadline() const override {
-    return drain_ ? std::min(drain_->next_look, ports_.deadline()) : ports_.deadline();
+    return drain_ ? std::min(drain_->next_look, service_.deadline()) : service_.deadline();
   }
 
+  void OnPass() override { service_.OnPass(); }
+
   bool OnEvent(Time now, Stack& stack) override {
-    ports_.OnEvent(now, stack);
+    service_.OnEvent(now, stack);
     bool impatient = false;
     while (const std::optional<Signal> signal = lifetime_.NextSignal()) {
       if (signal->number == SIGUSR1) {
@@ -62,6 +64,7 @@ class RunSupervisor final : public Supervisor {
     }
     if (!drain_ || (!impatient && StillDraining(now, stack))) return true;
     WriteStatsAtEnd(options_, stack);
+    service_.AtEnd();
     return false;
   }
 
@@ -87,7 +90,7 @@ class RunSupervisor final : public Supervisor {
   const CommonOptions& options_;
   Sandbox& sandbox_;
   Lifetime& lifetime_;
-  PortService& ports_;
+  ControlService& service_;
   std::optional<Drain> drain_;
   int exit_status_ = 0;
 };
@@ -139,9 +142,9 @@ absl::StatusOr<int> Run(RunOptions options, const SignalMask& mask) {
   if (!process.ok()) return process.status();
   if (absl::Status s = lifetime->WatchProcess(*std::move(process)); !s.ok()) return s;
 
-  absl::StatusOr<PortService> ports = PortService::Create(common, *lifetime);
-  if (!ports.ok()) return ports.status();
-  RunSupervisor supervisor(common, *sandbox, *lifetime, *ports);
+  absl::StatusOr<ControlService> service = ControlService::Create(common, *lifetime);
+  if (!service.ok()) return service.status();
+  RunSupervisor supervisor(common, *sandbox, *lifetime, *service);
   const absl::Status driven = Drive(common.config, *std::move(link), supervisor);
   if (!driven.ok()) return driven;
   return supervisor.exit_status();

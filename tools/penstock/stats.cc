@@ -13,6 +13,7 @@
 #include "tools/penstock/descriptor.h"
 #include "tools/penstock/port_table.h"
 #include "tools/penstock/ports.h"
+#include "tools/penstock/text_table.h"
 
 namespace penstock::tool {
 namespace {
@@ -42,11 +43,6 @@ void ForEachCounter(const CounterSnapshot& counters, Visit visit) {
 
 double Milliseconds(Duration d) { return std::chrono::duration<double, std::milli>(d).count(); }
 
-std::string Rate(uint64_t bytes, Duration age) {
-  const double seconds = Milliseconds(age) / 1000;
-  return seconds > 0 ? BytesText(static_cast<double>(bytes) / seconds) + "/s" : "-";
-}
-
 std::string Token(std::string_view text) {
   if (text.empty()) return "-";
   return absl::StrReplaceAll(absl::string_view(text.data(), text.size()), {{" ", "_"}});
@@ -67,8 +63,10 @@ std::string Summary(const Statistics& statistics) {
         &text, "  %-4s %-24s -> %-24s %-12s %9.1f ms   to host %10s (%s)   to guest %10s (%s)\n",
         std::string(Name(flow.protocol)), flow.guest.ToString(), flow.destination.ToString(),
         flow.end.empty() ? flow.state : flow.end, Milliseconds(flow.age),
-        BytesText(static_cast<double>(flow.bytes_to_host)), Rate(flow.bytes_to_host, flow.age),
-        BytesText(static_cast<double>(flow.bytes_to_guest)), Rate(flow.bytes_to_guest, flow.age));
+        BytesText(static_cast<double>(flow.bytes_to_host)),
+        RateText(static_cast<double>(flow.bytes_to_host), flow.age),
+        BytesText(static_cast<double>(flow.bytes_to_guest)),
+        RateText(static_cast<double>(flow.bytes_to_guest), flow.age));
   }
   if (!statistics.ports.empty()) {
     std::vector<PortRow> rows;
