@@ -49,7 +49,7 @@ constexpr const char* kCheckFooter =
 DESTINATION is any; an address or a network (10.0.0.0/8, fd01::/64; before :PORTS an IPv6 one
 in brackets); a group: @host, @metadata, @loopback, @private, @link-local, @multicast or
 @public; a name: example.test, or *.example.test for all below it. Of ingress it is the
-client, and PORTS are the sandbox's. PORTS: 443 or 80,8000-8010. PROTOCOLS: tcp, udp, icmp.
+client, and PORTS are the sandbox's. PORTS: 443 or 80,8000-8010. PROTOCOLS: tcp or tcp,udp,icmp.
 @host (the gateway's address) and @metadata are shut unless a rule names them.
 
   allow egress example.test:443/tcp
