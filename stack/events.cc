@@ -1,7 +1,5 @@
 #include "stack/events.h"
 
-#include <utility>
-
 namespace penstock {
 
 std::string_view Name(EventKind kind) {
@@ -41,12 +39,5 @@ std::string_view Name(EventLayer layer) {
   }
   return "";
 }
-
-EventStream::EventStream(uint32_t count_max)
-    : ring_(count_max == 0 ? nullptr : std::make_unique<SpscRing<Event>>(count_max)) {}
-
-bool EventStream::Put(const Event& event) noexcept { return on() && ring_->Push(event); }
-
-bool EventStream::Take(Event& event) noexcept { return on() && ring_->Pop(event); }
 
 }  // namespace penstock

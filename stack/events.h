@@ -1,9 +1,7 @@
 // What happened, one record each, for whoever watches a sandbox: flows opened and closed,
 // what was denied and by which rule, names that were asked for, leases, published ports.
 //
-// The stack writes (poll thread), one other thread reads, by a bounded lock-free ring: a
-// reader that is slow, or is not there, loses the newest ones, which are counted
-// (`events_lost`), and holds nothing up. Nothing is allocated for an event.
+// They wait in a ring (event_stream.h) until Stack::TakeEvent takes them. Plain values.
 #ifndef PENSTOCK_STACK_EVENTS_H_
 #define PENSTOCK_STACK_EVENTS_H_
 
@@ -14,7 +12,6 @@
 #include <string_view>
 
 #include "relay/endpoint.h"
-#include "relay/spsc_queue.h"
 #include "relay/time.h"
 #include "stack/policy/policy.h"
 
@@ -72,26 +69,6 @@ struct Event {
   Duration age{};
   std::string_view reason;  // in static storage: "closed", "reset by guest", "martian_address", …
   std::shared_ptr<const PolicyRule> rule;
-};
-
-// The ring. `count_max` 0: off, nothing is held or counted.
-class EventStream final {
- public:
-  explicit EventStream(uint32_t count_max);
-  EventStream(const EventStream&) = delete;
-  EventStream& operator=(const EventStream&) = delete;
-
-  // ---- The stack's.
-  [[nodiscard]] bool on() const { return ring_ != nullptr; }
-  // False: there was no room, or it is off.
-  bool Put(const Event& event) noexcept;
-
-  // ---- The reader's.
-  // The oldest one; false: none waits.
-  [[nodiscard]] bool Take(Event& event) noexcept;
-
- private:
-  const std::unique_ptr<SpscRing<Event>> ring_;
 };
 
 }  // namespace penstock

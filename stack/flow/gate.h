@@ -14,7 +14,7 @@
 #include "relay/time.h"
 #include "stack/config.h"
 #include "stack/counters.h"
-#include "stack/events.h"
+#include "stack/event_stream.h"
 #include "stack/policy/policy_engine.h"
 
 namespace penstock {

