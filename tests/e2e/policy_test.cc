@@ -148,7 +148,7 @@ def ping(family, address):
         if family == socket.AF_INET:
             message = message[:2] + struct.pack(">H", checksum(message)) + message[4:]
         s.sendto(message, (address, 0))
-    expect(protocol="icmp", peer=f"[{address}]:0" if ":" in address else f"{address}:0")
+    expect(protocol="icmp", peer=address)
 
 # What every program may try.
 tcp(V4, SERVER4, 1001); tcp(V6, SERVER6, 1002)
