@@ -158,6 +158,10 @@ class TcpFlows final : private SegmentSink {
   [[nodiscard]] Refusal Resolve(const Endpoint& destination, OpenRequest& request) const;
   // Instead, for a port of the stack's own: `own_end` is for whoever serves it.
   [[nodiscard]] Refusal JoinLocal(OpenRequest& request, std::unique_ptr<AcceptedSocket>& own_end);
+  // Served by the stack itself, which decides for itself: no policy is asked.
+  [[nodiscard]] bool IsLocal(const Endpoint& destination) const {
+    return local_ports_ != nullptr && local_ports_->Serves(destination);
+  }
   [[nodiscard]] bool HalfOpenLimitReached(const Packet& packet);
   void CountHalfOpen(const Flow& flow, int change);
   void OnConnected(Flow& flow);
@@ -174,6 +178,10 @@ class TcpFlows final : private SegmentSink {
   // tcp_timers.cc
   // How long, from its first byte on, a guest may take to show a name.
   static constexpr Duration kLookTimeout = std::chrono::seconds(5);
+  // It has begun to show one, or has to.
+  [[nodiscard]] static bool IsWaitedFor(const Flow& flow) {
+    return flow.looking && (flow.denied || flow.pending_bytes > 0);
+  }
   void SetDeadline(Flow& flow);
   [[nodiscard]] bool NoteWaiting(Flow& flow);
   void OnDeadline(Flow& flow);

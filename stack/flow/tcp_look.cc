@@ -99,9 +99,11 @@ bool TcpFlows::GetsPage(const Endpoint& destination) const {
 }
 
 // The page lies in static memory and its acknowledgement gives nothing back. The host's
-// socket is reset when the guest has taken the page and its end, or does not in time.
+// socket is reset when the guest has taken the page and its end, or does not in time. Behind
+// something that the host has said, or in front of it, it would be no answer.
 bool TcpFlows::AnswerWithPage(Flow& flow) {
   const std::span<const uint8_t> page(reinterpret_cast<const uint8_t*>(kPage.data()), kPage.size());
+  if (flow.bytes_to_guest > 0 || flow.block_bytes > 0) return false;
   if (!flow.pcb.alive() || engine_.SendRoom(flow.pcb, kPage.size()) < kPage.size()) return false;
   if (!engine_.Write(flow.pcb, page, true)) return false;
   counters_.pages_to_guest.Add(1);
@@ -122,6 +124,7 @@ void TcpFlows::DiscardPending(Flow& flow) {
 void TcpFlows::CutDenied() {
   table_.ForEach([&](Flow& flow) {
     if (flow.state == FlowState::kClosing || flow.denied || flow.answering) return;
+    if (flow.port == nullptr && IsLocal(flow.tuple.destination)) return;
     if (gate_.StillAllows(QuestionOf(flow))) return;
     Serve(flow);  // whatever ended it just now counts first
     if (flow.state == FlowState::kFree || flow.state == FlowState::kClosing) return;

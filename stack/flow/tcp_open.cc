@@ -129,8 +129,7 @@ bool TcpFlows::FeedSegment(Flow& flow, Packet& packet, GuestBuffer& slot) {
 
 void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uint32_t> isn_after) {
   if (HalfOpenLimitReached(packet)) return;
-  // Whom the stack serves itself decides for itself.
-  const bool local = local_ports_ != nullptr && local_ports_->Serves(tuple.destination);
+  const bool local = IsLocal(tuple.destination);
   const GateQuestion question{.guest = tuple.guest, .peer = tuple.destination, .looked = false};
   const Verdict verdict = local ? Verdict::kAllow : gate_.Ask(question);
   const bool denied = verdict == Verdict::kDeny;

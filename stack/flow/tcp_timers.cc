@@ -63,7 +63,7 @@ void TcpFlows::SetDeadline(Flow& flow) {
             After(flow.last_heard,
                   config_.keepalive_idle + flow.keepalives_unanswered * config_.keepalive_interval);
       }
-      if (flow.looking && (flow.denied || flow.pending_bytes > 0)) {
+      if (IsWaitedFor(flow)) {
         flow.deadline = std::min(flow.deadline, After(flow.looking_since, kLookTimeout));
       }
       if (flow.answering) flow.deadline = After(flow.looking_since, config_.handshake_timeout);
@@ -110,7 +110,8 @@ void TcpFlows::OnDeadline(Flow& flow) {
       break;
   }
   if (flow.answering) return Reset(flow, FlowEnd::kDenied);
-  if (flow.looking && After(flow.looking_since, kLookTimeout) <= now_) {
+  if (IsWaitedFor(flow) && After(flow.looking_since, kLookTimeout) <= now_) {
+    NoteRecord(flow);  // what came in this pass counts, and is the host's no more than the rest
     Look(flow, true);
     return MakeReady(flow);
   }

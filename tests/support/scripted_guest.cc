@@ -379,6 +379,11 @@ void ScriptedGuest::Advance(Duration duration) {
   Pump();
 }
 
+void ScriptedGuest::Oversleep(Duration duration) {
+  now_ += duration;
+  Pump();
+}
+
 Duration ScriptedGuest::AdvanceUntil(std::string_view what, Duration limit,
                                      const std::function<bool()>& done) {
   const Time begin = now_;

@@ -201,6 +201,9 @@ class ScriptedGuest {
   void Pump();
   // Virtual time goes by, from deadline to deadline.
   void Advance(Duration duration);
+  // Time goes by and the stack does not look: what was queued before and what has become due
+  // meet in one pass.
+  void Oversleep(Duration duration);
   // The same until `done`; throws if `limit` was not enough. Returns the time taken.
   Duration AdvanceUntil(std::string_view what, Duration limit, const std::function<bool()>& done);
   // Passes until `done`, as relay thread and host sockets go on; the limit is real.

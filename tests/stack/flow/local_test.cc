@@ -255,5 +255,20 @@ TEST_P(LocalTest, TheHandshakeTimeoutEndsTheOwnEnd) {
   ExpectNoFlowLeft();
 }
 
+// The policy shuts the host, at whose address the port is: neither a new connection nor one
+// that lives is its business.
+TEST_P(LocalTest, NoPolicyCutsIt) {
+  Begin();
+  Connection connection = Open();
+  const auto policy = Policy::Parse("deny egress @host\ndefault egress allow\n");
+  ASSERT_TRUE(policy.ok());
+  guest().stack().SetPolicy(PolicyLayer::kTenant, *policy, LiveFlows::kReset);
+  guest().Pump();
+  EXPECT_EQ(counters().flows_cut, 0u);
+  ExpectAlive(connection);
+  Connection another = Open();
+  ExpectAlive(another);
+}
+
 }  // namespace
 }  // namespace penstock

@@ -228,6 +228,43 @@ TEST_P(PolicyFlowTest, HalfANameIsNotWaitedForLong) {
   EXPECT_EQ(denied[0].reason, "unreadable name");
 }
 
+// What comes in the same pass as the end of its time still counts.
+TEST_P(PolicyFlowTest, ANameAtTheLastMomentIsSeen) {
+  StartWith(kDenyByName);
+  const std::string hello = ClientHello("www.test");
+  Connection connection = Establish();
+  connection.flow.Send({.payload = hello.substr(0, 40)});
+  connection.flow.Queue({.payload = hello.substr(40)});
+  guest().Oversleep(5s);
+  ReadTo(connection.host, hello.size());
+  EXPECT_EQ(connection.host.received(), hello);
+}
+
+// And if it is not enough, it goes the way of the rest.
+TEST_P(PolicyFlowTest, NothingPassesAtTheLastMoment) {
+  StartWith(kDenyByName);
+  const std::string hello = ClientHello("www.test");
+  Connection connection = Establish();
+  connection.flow.Send({.payload = hello.substr(0, 40)});
+  connection.flow.Queue({.payload = hello.substr(40, 10)});
+  guest().Oversleep(5s);
+  EXPECT_TRUE(connection.flow.reset());
+  ExpectReset(connection.host);
+  EXPECT_EQ(connection.host.received(), "");
+}
+
+// Nobody says anything: then nothing is waited for, and a keepalive asks in its time.
+TEST_P(PolicyFlowTest, ASilentConnectionIsIdle) {
+  StartWith(kDenyByName);
+  Connection connection = Establish();
+  connection.flow.Send({});
+  connection.flow.Forget();
+  connection.flow.ExpectWithin(2h + 10s, kTcpAck);
+  EXPECT_EQ(counters().keepalives_sent, 1u);
+  connection.flow.Send({.payload = std::string("\0\1\2", 3)});
+  ReadTo(connection.host, 3);
+}
+
 TEST_P(PolicyFlowTest, ANameThatNeverEndsIsDenied) {
   StartWith(kDenyByName);
   Connection connection = Establish();
@@ -346,6 +383,18 @@ TEST_P(PageTest, TheHostsEndDoesNotMatter) {
   EXPECT_EQ(connection.flow.received().find("surprise"), std::string::npos);
   connection.flow.Send({.flags = kTcpFin | kTcpAck});
   ExpectNoFlowLeft();
+}
+
+// A page behind what the host has said would be no answer.
+TEST_P(PageTest, WhoHasHeardTheHostIsReset) {
+  Connection connection = Ask(kRequest.substr(0, 20));
+  WriteAll(connection.host, "220 mail\r\n");
+  connection.flow.ReceiveTo(10);
+  connection.flow.Send({.payload = std::string(kRequest.substr(20))});
+  EXPECT_TRUE(connection.flow.reset());
+  EXPECT_EQ(connection.flow.received(), "220 mail\r\n");
+  ExpectReset(connection.host);
+  EXPECT_EQ(counters().pages_to_guest, 0u);
 }
 
 TEST_P(PageTest, TlsIsReset) {
