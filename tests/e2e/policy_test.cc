@@ -309,7 +309,7 @@ class OneName : public Policies {
     RunOrThrow({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
                 "-nodes", "-days", "2", "-subj", "/CN=any", "-keyout", key, "-out", certificate});
     WriteFile(folder_ / "nginx.conf",
-              "daemon off; user root; pid " + (folder_ / "nginx.pid") +
+              "daemon off; master_process off; pid " + (folder_ / "nginx.pid") +
                   ";\nerror_log stderr;\n"
                   "events {}\nhttp { access_log off;\n" +
                   Temporaries() +
