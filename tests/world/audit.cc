@@ -80,8 +80,10 @@ void FlowAudit::AuditSlot(Flow& flow, Sums& sums) {
   sums.windows += flow.window_bytes;
   sums.held_to_host += flow.pending_bytes + flow.bytes_at_relay;
   sums.held_to_guest += flow.block_bytes;
+  sums.own_ends += flow.no_host != nullptr ? 1 : 0;
   AuditBytes(flow, holding);
   AuditLife(flow);
+  AuditDenial(flow);
   switch (flow.state) {
     case FlowState::kFree:
       return;
@@ -153,6 +155,28 @@ void FlowAudit::AuditLife(const Flow& flow) {
   Require(flow.ready || flow.deadline != kNever, flow, "no deadline will end it");
 }
 
+// Nothing of the guest's goes on before its name is known, nor what is denied.
+void FlowAudit::AuditDenial(const Flow& flow) {
+  const bool live = flow.state != FlowState::kClosing;
+  if (flow.looking || flow.answering) {
+    Require(flow.bytes_at_relay == 0 && !flow.fin_to_relay, flow,
+            "the guest's bytes go on before their name is known");
+  }
+  if (flow.looking && flow.state == FlowState::kOpen && flow.pending_bytes > 0) {
+    const Time until = After(flow.looking_since, std::chrono::seconds(5));
+    Require(flow.ready || flow.looking_since != Time{}, flow, "its bytes are not looked at");
+    Require(flow.ready || (flow.deadline <= until && flows_.now_ < until), flow,
+            "its name is waited for too long");
+  }
+  Require(!flow.answering || flow.unwritten == nullptr, flow,
+          "its page comes after the host's word");
+  if (!flow.denied || !live) return;
+  Require(flow.no_host != nullptr, flow, "denied, and nobody is there for a host");
+  const Task* task = TaskOf(flow);
+  const world::HostPeer* peer = task != nullptr ? task->socket_.peer() : nullptr;
+  Require(peer == nullptr || peer->destination() == Endpoint{}, flow, "denied, and it has a host");
+}
+
 void FlowAudit::AuditSums(const Sums& sums) {
   Require(sums.in_use == flows_.table_.in_use(), "flows in use and their count differ");
   Require(sums.dialing == flows_.dialing_ && sums.handshake == flows_.handshake_ &&
@@ -186,7 +210,7 @@ void FlowAudit::AuditSums(const Sums& sums) {
           "buffers of the guest's bytes were given back more than once");
   size_t handed_over = 0;
   relay_.inbound_.ForEach([&](const Inbound&) { ++handed_over; });
-  Require(host_.open_sockets() <= sums.in_use + handed_over + StreamCount(),
+  Require(host_.open_sockets() <= sums.in_use + sums.own_ends + handed_over + StreamCount(),
           "more host sockets than flows");
 }
 
@@ -254,9 +278,10 @@ void FlowAudit::AsleepFlow(const Flow& flow) {
   Require(flow.pipe.returned.empty(), flow, "returned blocks wait, and the relay sleeps");
   if (flow.state == FlowState::kOpen) {
     // Behind bytes that the host does not take, places in the pipe are of no use.
-    Require(flow.pending_head == nullptr || flow.bytes_at_relay > 0, flow,
+    Require(flow.pending_head == nullptr || flow.bytes_at_relay > 0 || flow.looking, flow,
             "the guest's bytes wait for nobody");
-    Require(!flow.pcb.guest_fin || flow.fin_to_relay || flow.pending_head != nullptr, flow,
+    const bool fin_waits = flow.pending_head != nullptr || flow.answering;
+    Require(!flow.pcb.guest_fin || flow.fin_to_relay || fin_waits, flow,
             "the guest's FIN was not passed on");
   }
   if (flow.state == FlowState::kOpen && flow.pcb.alive() && !flows_.batch_.link_full()) {

@@ -5,6 +5,7 @@
 //   - every block of the host's is in one place, and the credits say so;
 //   - the sums that limits are held against are the sums;
 //   - every flow has a PCB, a dial or a relay task, and a deadline that will end it;
+//   - no byte of the guest's goes on before the name is known that it may have to show;
 //   - every datagram is in one place; peers, mappings and their lists agree;
 //   - every frame was consumed or dropped by a named cause, or is a fragment that waits.
 //
@@ -39,6 +40,7 @@ class FlowAudit final {
   struct Sums {
     uint64_t blocks_bytes = 0;  // capacity of the blocks that are out
     uint64_t held_to_host = 0, windows = 0, held_to_guest = 0;
+    uint32_t own_ends = 0;  // of pairs, for flows without a host
     uint32_t in_use = 0, dialing = 0, handshake = 0, open = 0, closing = 0;
   };
   struct Holding {
@@ -52,6 +54,7 @@ class FlowAudit final {
   void AuditSlot(Flow& flow, Sums& sums);
   void AuditBytes(const Flow& flow, const Holding& holding);
   void AuditLife(const Flow& flow);
+  void AuditDenial(const Flow& flow);
   void AuditSums(const Sums& sums);
   void AuditPorts();
   // udp_audit.cc

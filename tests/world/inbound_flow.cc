@@ -14,12 +14,20 @@ namespace {
 
 constexpr uint16_t kFirstClientPort = 10'000, kClientPortsPerFlow = 128;
 
+IpAddress Loopback(const FlowScript& flow) {
+  return flow.ipv6 != 0 ? *IpAddress::Parse("::1") : IpAddress::V4(127, 0, 0, 1);
+}
+
 }  // namespace
 
+IpAddress ClientAddressOf(const FlowScript& flow) {
+  const bool v6 = flow.ipv6 != 0;
+  if (flow.client_away != 0) return *IpAddress::Parse(v6 ? "2001:db8:1::9" : "198.51.100.9");
+  return Loopback(flow);
+}
+
 PortSpec WorldFlow::Spec() const {
-  const IpAddress loopback =
-      script_.ipv6 != 0 ? *IpAddress::Parse("::1") : IpAddress::V4(127, 0, 0, 1);
-  return {.place = {.address = loopback},
+  return {.place = {.address = Loopback(script_)},
           .guest = {destination_.port, destination_.port},
           .identity = static_cast<ClientIdentity>(script_.identity)};
 }
@@ -31,9 +39,7 @@ int WorldFlow::OnAccept() {
 }
 
 void WorldFlow::ConnectClient() {
-  const bool v6 = script_.ipv6 != 0;
-  const char* const away = v6 ? "2001:db8:1::9" : "198.51.100.9";
-  client_.address = script_.client_away != 0 ? *IpAddress::Parse(away) : Spec().place.address;
+  client_.address = ClientAddressOf(script_);
   client_.port = static_cast<uint16_t>(kFirstClientPort + index_ * kClientPortsPerFlow +
                                        static_cast<size_t>(round_));
   connects_at_ = timeline_.now();
@@ -71,7 +77,7 @@ std::string WorldFlow::VerifyRefusal(const LinkFacts& facts) const {
   const HostEnd& end = ends_.front();
   if (end.talker->reset() || end.talker->left()) return "";
   if (!end.peer->saw_reset()) return "the guest was not reached, and the client was not reset";
-  if (script_.answer != 0 || facts.unpublished || facts.clients_refused) return "";
+  if (script_.answer != kAccept || facts.unpublished || facts.clients_refused) return "";
   // A guest that accepted may forget a connection whose last ACK was lost, or late.
   return facts.lossy || facts.paused_long ? "" : "a client was reset, and nothing excuses it";
 }

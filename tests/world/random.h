@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <string>
+#include <utility>
 
 namespace penstock::world {
 
@@ -41,17 +43,19 @@ class Dice final {
 
 // A stream of bytes that looks random, different for each key: what a flow carries in
 // one direction. Every run of eight bytes is unique, so lost, doubled and swapped bytes
-// show.
+// show. `front`: what it begins with instead.
 class Stream final {
  public:
-  explicit Stream(uint64_t key) : key_(Mix(key)) {}
+  explicit Stream(uint64_t key, std::string front = {})
+      : key_(Mix(key)), front_(std::move(front)) {}
 
   [[nodiscard]] uint8_t At(uint64_t offset) const {
+    if (offset < front_.size()) return static_cast<uint8_t>(front_[offset]);
     return static_cast<uint8_t>(Mix(key_ + offset / 8) >> (8 * (offset % 8)));
   }
   void Fill(uint64_t offset, std::span<uint8_t> bytes) const {
     for (size_t i = 0; i < bytes.size();) {
-      if ((offset + i) % 8 == 0 && bytes.size() - i >= 8) {
+      if (offset + i >= front_.size() && (offset + i) % 8 == 0 && bytes.size() - i >= 8) {
         const uint64_t word = Mix(key_ + (offset + i) / 8);
         std::memcpy(bytes.data() + i, &word, 8);  // At() says the same on little-endian
         i += 8;
@@ -64,7 +68,7 @@ class Stream final {
   // The first index of `bytes` that is not the stream's at `offset`, or bytes.size().
   [[nodiscard]] size_t FirstWrong(uint64_t offset, std::span<const uint8_t> bytes) const {
     for (size_t i = 0; i < bytes.size();) {
-      if ((offset + i) % 8 == 0 && bytes.size() - i >= 8) {
+      if (offset + i >= front_.size() && (offset + i) % 8 == 0 && bytes.size() - i >= 8) {
         uint64_t word;
         std::memcpy(&word, bytes.data() + i, 8);
         if (word == Mix(key_ + (offset + i) / 8)) {
@@ -80,6 +84,7 @@ class Stream final {
 
  private:
   uint64_t key_;
+  std::string front_;
 };
 
 }  // namespace penstock::world

@@ -213,6 +213,34 @@ void DrawDns(Dice& dice, Scenario& world) {
   }
 }
 
+// Half of the guest's connections say something that is read as HTTP, some of them slowly, or
+// not all of it; half of those to a host that lets the guest speak first.
+void DrawSaying(Dice& dice, FlowScript& flow) {
+  flow.says = dice.From(1, 2);
+  if (dice.PerMille(800)) flow.guest_bytes = std::max<int64_t>(flow.guest_bytes, 40);
+  if (dice.PerMille(400)) {
+    flow.guest_write = dice.From(1, 20);
+    flow.guest_write_ms = dice.OneOf<int64_t>({0, 50, 100, 250, 500, 1'000, 2'500});
+    flow.guest_bytes = std::min(flow.guest_bytes, flow.guest_write * 300);
+  }
+  if (dice.PerMille(500)) {
+    flow.host_bytes = 0;
+    flow.host_end = 2;
+  }
+}
+
+void DrawPolicy(Dice& dice, Scenario& world) {
+  world.policy = 1;
+  world.denial_answer = dice.From(0, 2);
+  world.event_max = dice.PerMille(200) ? dice.From(1, 8) : 4'096;
+  if (dice.PerMille(500)) world.policy_at_ms = Magnitude(dice, 20'000) + 1;
+  for (FlowScript& flow : world.flows) {
+    if (dice.PerMille(150)) flow.answer = 5;
+    if (flow.inbound == 0 && dice.PerMille(500)) DrawSaying(dice, flow);
+    if (world.policy_at_ms > 0 && dice.PerMille(400)) flow.deny_later = 1;
+  }
+}
+
 FlowScript DrawFlow(Dice& dice) {
   FlowScript flow;
   flow.at_ms = dice.PerMille(500) ? 0 : Magnitude(dice, 10'000);
@@ -262,6 +290,7 @@ Scenario DrawScenario(uint64_t seed) {
   if (dice.PerMille(400)) DrawUdp(dice, scenario);
   if (dice.PerMille(300)) DrawGuest(dice, scenario);
   if (dice.PerMille(300)) DrawDns(dice, scenario);
+  if (dice.PerMille(350)) DrawPolicy(dice, scenario);
   return scenario;
 }
 

@@ -91,12 +91,16 @@ namespace penstock::world {
   X(dns_rude, 0, 1000, "per mille of the connections that break off, or never finish")        \
   X(dns_buffer, 262144, 1000000, "bytes that wait at an end of a stream pair at most")        \
   X(dns_call, 0, 65536, "bytes that one call on such an end moves at most; 0: all")           \
-  X(dns_no_pair, 0, 1000, "per mille: the system gives no pair")
+  X(dns_no_pair, 0, 1000, "per mille: the system gives no pair")                              \
+  X(policy, 0, 1, "1: a policy that denies ads.test looks at all that the guest opens")       \
+  X(policy_at_ms, 0, 100000000, "another one cuts and denies the flows of deny_later; 0: no") \
+  X(denial_answer, 0, 2, "DenialAnswer")                                                      \
+  X(event_max, 0, 65536, "Config::event_count_max")
 
 // An inbound flow is opened by a client of a published port; its answers are the guest's
-// (1 refuses, 3 silence) and the ingress hook's (4 denies). Ends: 0 FIN after the last byte · 1
-// reset at end_at · 2 FIN only after the other side's (the guest's yields if both would) · 3
-// close(2) of both directions at end_at.
+// (1 refuses, 3 silence) and the ingress hook's (4 denies). 5, of both: the policy denies it. Ends:
+// 0 FIN after the last byte · 1 reset at end_at · 2 FIN only after the other side's (the guest's
+// yields if both would) · 3 close(2) of both directions at end_at.
 #define PENSTOCK_FLOW_FIELDS(X)                                                         \
   X(at_ms, 0, 100000000, "when the guest connects")                                     \
   X(ipv6, 0, 1, "")                                                                     \
@@ -104,7 +108,7 @@ namespace penstock::world {
   X(client_away, 0, 1, "1: the client is not on the host's loopback")                   \
   X(identity, 0, 2, "ClientIdentity: gateway, preserve source, PROXY header")           \
   X(accept_errors, 0, 100, "times that accept finds no descriptor first")               \
-  X(answer, 0, 4, "0 accept, 1 refuse, 2 unreachable, 3 silence, 4 no descriptor left") \
+  X(answer, 0, 5, "0 accept, 1 refuse, 2 unreachable, 3 silence, 4 no descriptor left") \
   X(answer_ms, 0, 100000, "after so long")                                              \
   X(guest_bytes, 0, 100000000, "that the guest sends")                                  \
   X(guest_write, 65536, 65536, "bytes of one write")                                    \
@@ -129,7 +133,9 @@ namespace penstock::world {
   X(short_read, 0, 65536, "bytes that one read of the relay's gets; 0: all")            \
   X(interrupt_every, 0, 1000, "every so manieth system call is interrupted; 0: none")   \
   X(again, 0, 100, "rounds that follow, from the same port to the same port")           \
-  X(again_ms, 0, 1000000, "between two rounds, beyond a second")
+  X(again_ms, 0, 1000000, "between two rounds, beyond a second")                        \
+  X(says, 0, 2, "the guest's first bytes: 0 noise, HTTP for 1 www.test, 2 ads.test")    \
+  X(deny_later, 0, 1, "1: the policy that replaces the first one denies it")
 
 struct FlowScript {
 #define PENSTOCK_X(field, simplest, largest, help) int64_t field = simplest;

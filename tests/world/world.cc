@@ -20,6 +20,12 @@ constexpr Duration kMappingsEnd = std::chrono::minutes(10);
 // A bad one costs retransmissions, and keepalives if the last word was lost.
 constexpr Duration kBadLinkGrace = std::chrono::hours(2);
 
+// nullptr: there is none.
+std::shared_ptr<const Policy> PolicyOf(const Scenario& scenario, bool second) {
+  const std::string text = PolicyText(scenario, second);
+  return text.empty() ? nullptr : *Policy::Parse(text);
+}
+
 Config ConfigOf(const Scenario& scenario) {
   Config config;
   config.mtu = static_cast<uint32_t>(scenario.mtu);
@@ -44,17 +50,18 @@ Config ConfigOf(const Scenario& scenario) {
   config.udp_answered_timeout = 2 * config.udp_timeout;
   config.udp_name_timeout = config.udp_timeout / 2 + milliseconds(1);
   config.echo_timeout = config.udp_timeout;
+  config.tenant_policy = PolicyOf(scenario, false);
+  config.denial_answer = static_cast<DenialAnswer>(scenario.denial_answer);
+  config.event_count_max = static_cast<uint32_t>(scenario.event_max);
   return config;
 }
 
 // lwIP's, in SYN_RCVD.
 constexpr int64_t kGuestHandshakeMs = 20'000;
 
-constexpr int64_t kDenied = 4, kSilence = 3;  // FlowScript::answer
-
 bool Denies(const Scenario& scenario, const IngressRequest& request) {
   const size_t index = request.guest_port - size_t{kFirstPort};
-  return index < scenario.flows.size() && scenario.flows[index].answer == kDenied;
+  return index < scenario.flows.size() && scenario.flows[index].answer == kDeniedByHook;
 }
 
 // 0 for what is not TCP.
@@ -156,8 +163,8 @@ void World::Wire() {
     };
   }
   stack_->host().on_open = [this](const SocketRequest& request) {
-    const size_t index = request.destination.port - size_t{kFirstPort};
-    return index < flows_.size() ? flows_[index]->OnOpen() : 0;
+    WorldFlow* flow = FlowTo(Direction::kEgress, {}, request.destination);
+    return flow != nullptr ? flow->OnOpen() : 0;
   };
   stack_->host().on_dial = [this](HostPeer& peer) { OnDial(peer); };
   stack_->host().on_accept = [this](const Endpoint& bound) { return OnAccept(bound); };
@@ -170,6 +177,9 @@ void World::Wire() {
   for (int64_t i = 1; i <= scenario_.strays; ++i) {
     timeline_.In(std::chrono::microseconds(scenario_.stray_gap_us * i),
                  [this] { link_->PushToHost(strays_->Next()); });
+  }
+  if (scenario_.policy_at_ms > 0) {
+    timeline_.In(milliseconds(scenario_.policy_at_ms), [this] { ReplacePolicy(); });
   }
   if (scenario_.cut_at_ms > 0) {
     timeline_.In(milliseconds(scenario_.cut_at_ms), [this] { cut_ = true; });
@@ -194,6 +204,72 @@ void World::Publish() {
     unpublished_ = true;
     stack_->OnLink();  // its descriptor is readable now
   });
+}
+
+WorldFlow* World::FlowTo(Direction direction, const Endpoint& guest, const Endpoint& peer) {
+  const bool inbound = direction == Direction::kIngress;
+  for (const auto& flow : flows_) {
+    if (flow->inbound() != inbound) continue;
+    const Endpoint& leads_to = flow->destination();
+    // Whose guest is given, for those that share a destination.
+    const bool of_guest = guest == Endpoint{} || flow->source_port() == guest.port;
+    if (inbound ? leads_to.port == guest.port : leads_to == peer && of_guest) return flow.get();
+  }
+  return nullptr;
+}
+
+// Whatever the second policy denies is over when it is there.
+void World::ReplacePolicy() {
+  if (trace_ != nullptr) trace_->Note(timeline_.seconds(), "another policy");
+  Stack& stack = stack_->stack();
+  const auto flow_of = [this](const FlowInfo& row) {
+    const bool inbound = row.client.has_value();
+    return FlowTo(inbound ? Direction::kIngress : Direction::kEgress, row.guest, row.destination);
+  };
+  const auto denied = [&](const FlowInfo& row) {
+    const WorldFlow* flow = flow_of(row);
+    return row.protocol == PolicyProtocol::kTcp && row.state != "closed" && flow != nullptr &&
+           flow->deny_later();
+  };
+  std::vector<FlowInfo> before = stack.Flows();
+  std::erase_if(before, [&](const FlowInfo& row) { return !denied(row); });
+  const CounterSnapshot counted = stack.Snapshot();
+  stack.SetPolicy(PolicyLayer::kTenant, PolicyOf(scenario_, true), LiveFlows::kReset);
+  second_policy_at_ = timeline_.now();
+  stack_->OnLink();  // its descriptor is readable now
+  const std::vector<FlowInfo> after = stack.Flows();
+  uint64_t cut = 0;
+  for (const FlowInfo& row : after) {
+    // Who reads a page has been denied already.
+    if (denied(row) && !flow_of(row)->MayReadPage()) Fail("a flow lives on that the policy denies");
+  }
+  for (const FlowInfo& row : before) {
+    const auto same = std::find_if(after.begin(), after.end(), [&](const FlowInfo& other) {
+      return other.guest == row.guest && other.destination == row.destination;
+    });
+    if (same == after.end() || same->state != "closed" || same->end != "denied") continue;
+    ++cut;
+    flow_of(row)->OnCutByPolicy();
+  }
+  const CounterSnapshot now = stack.Snapshot();
+  const uint64_t cuts = now.flows_cut - counted.flows_cut;
+  if (cuts + now.flows_denied - counted.flows_denied < cut || cuts > cut) {
+    Fail(absl::StrCat("a policy cut ", cut, " flows, and ", cuts, " were counted"));
+  }
+}
+
+// What is told is taken after each step.
+void World::TakeEvents() {
+  for (Event event; stack_->stack().TakeEvent(event);) {
+    events_.Take(event);
+    if (event.protocol != PolicyProtocol::kTcp) continue;
+    WorldFlow* flow = FlowTo(event.direction, event.guest, event.peer);
+    if (event.kind == EventKind::kFlowClosed && flow != nullptr) flow->OnClosedEvent(event);
+    const bool by_policy = event.layer == EventLayer::kTenant;
+    if (event.kind == EventKind::kDenied && by_policy && flow != nullptr && !flow->MayBeDenied()) {
+      Fail("an event tells that the policy denied a flow, which no rule does");
+    }
+  }
 }
 
 int World::OnAccept(const Endpoint& bound) {
@@ -226,8 +302,8 @@ void World::OnFrame(const char* direction, const WireFrame& frame) {
 }
 
 void World::OnDial(HostPeer& peer) {
-  const size_t index = peer.destination().port - size_t{kFirstPort};
-  if (index < flows_.size()) return flows_[index]->OnDial(peer);
+  WorldFlow* flow = FlowTo(Direction::kEgress, {}, peer.destination());
+  if (flow != nullptr) return flow->OnDial(peer);
   // A stray's. Some connect, and find that nobody completes the handshake.
   dice_.PerMille(500) ? peer.Accept() : peer.Fail(ECONNREFUSED);
 }
@@ -307,9 +383,13 @@ bool World::Over() const {
 }
 
 bool World::Good() const {
-  const bool answered = std::all_of(
-      scenario_.flows.begin(), scenario_.flows.end(),
-      [](const FlowScript& flow) { return flow.answer < 2 && flow.answer_ms < 30'000; });
+  const bool answered =
+      std::all_of(scenario_.flows.begin(), scenario_.flows.end(), [this](const FlowScript& flow) {
+        const bool denied = flow.answer == kDeniedByPolicy || flow.deny_later != 0;
+        const bool silent = denied && scenario_.denial_answer == 1 && flow.inbound == 0;
+        return (flow.answer < 2 || flow.answer == kDeniedByPolicy) && !silent &&
+               flow.answer_ms < 30'000;
+      });
   return !Lossy(scenario_) && scenario_.reorder == 0 && scenario_.duplicate == 0 &&
          scenario_.strays == 0 && answered && scenario_.pause_ms == 0 && scenario_.flow_max > 100 &&
          scenario_.half_open_max > 100 && scenario_.mac_unknown == 0 && !unpublished_;
@@ -339,6 +419,7 @@ void World::Loop() {
     if (Step()) {
       TurnFlows();
       Check(stack_->Audit());
+      TakeEvents();
       NextRounds();
       continue;
     }
@@ -394,7 +475,9 @@ LinkFacts World::Facts() const {
           .paused_long = scenario_.pause_ms >= kGuestHandshakeMs,
           .clients_refused = counters.inbound_refused_limit + counters.inbound_dial_timeout > 0,
           .unpublished = unpublished_,
-          .cut = unpublished_ && scenario_.unpublish_reset != 0};
+          .cut = unpublished_ && scenario_.unpublish_reset != 0,
+          .second_policy_at = second_policy_at_,
+          .events_whole = scenario_.event_max > 0 && counters.events_lost == 0};
 }
 
 void World::NextRounds() {
@@ -438,6 +521,8 @@ void World::AtEnd() {
   VerifyTalks(facts);
   if (dns_ != nullptr) dns_->VerifyEnd(result_.counters, facts.good, facts.limited);
   Check(stack_->AuditEnd());
+  TakeEvents();
+  if (scenario_.event_max > 0) events_.VerifyEnd(result_.counters, scenario_);
   // No progress of healthy traffic depends on a timer. (The guest delays its ACKs by up
   // to 250 ms, and the shortest timeout is 300 ms; but the third of its ticks may come 200 ms
   // after a segment that is sent while others are ticked for, as lone answers of DNS are.)

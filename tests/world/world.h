@@ -19,6 +19,7 @@
 
 #include "stack/link/pcapng.h"
 #include "tests/world/dns_talk.h"
+#include "tests/world/event_watch.h"
 #include "tests/world/guest_talk.h"
 #include "tests/world/guest_tcp.h"
 #include "tests/world/random.h"
@@ -54,6 +55,10 @@ class World final {
  private:
   void Wire();
   void Publish();
+  void ReplacePolicy();
+  // The flow of the script; nullptr: a stray's.
+  [[nodiscard]] WorldFlow* FlowTo(Direction direction, const Endpoint& guest, const Endpoint& peer);
+  void TakeEvents();
   [[nodiscard]] int OnAccept(const Endpoint& bound);
   void Pause();
   void OnFrame(const char* direction, const WireFrame& frame);
@@ -95,6 +100,8 @@ class World final {
   std::unique_ptr<GuestTalk> guest_talk_;
   std::unique_ptr<DnsTalk> dns_;
   bool unpublished_ = false;
+  Time second_policy_at_ = kNever;
+  EventWatch events_;
   WorldResult result_;
 };
 

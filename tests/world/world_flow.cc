@@ -21,6 +21,8 @@ constexpr Duration kConnectsWithin = std::chrono::seconds(10);
 // Beyond what the link takes: segments of one connection must not meet the next one on
 // its ports. TCP cannot tell them apart after a reset, when nothing rests in TIME_WAIT.
 constexpr Duration kSegmentLifetime = std::chrono::seconds(1);
+// A name is looked for for 5 s, and a page may be read for 30 s.
+constexpr Duration kDenialTakes = std::chrono::seconds(35);
 // What waits unread in the relay's socket at most.
 constexpr size_t kUnreadMax = 64 << 10;
 
@@ -90,27 +92,31 @@ WorldFlow::WorldFlow(const Scenario& scenario, size_t index, Timeline& timeline,
       dial_timeout_(Config{}.dial_timeout),
       again_after_(milliseconds(script_.again_ms) + kSegmentLifetime +
                    4 * std::chrono::microseconds(scenario.delay_us + scenario.jitter_us)),
-      destination_{.address = script_.ipv6 != 0 ? *IpAddress::Parse("2001:db8::80")
-                                                : IpAddress::V4(192, 0, 2, 80),
-                   .port = static_cast<uint16_t>(kFirstPort + index)},
+      looked_at_(scenario.policy != 0 && script_.inbound == 0),
+      denial_answer_(static_cast<DenialAnswer>(scenario.denial_answer)),
+      destination_(DestinationOf(scenario, index)),
       stream_key_(scenario.seed * 1'000'000 + index * 1'000) {
   BeginRound();
-  if (inbound() && script_.answer == 0) {
+  if (inbound() && (script_.answer == kAccept || script_.answer == kDeniedByPolicy)) {
     guest_.Listen(destination_.port, [this](GuestConnection& c) { OnAccepted(c); });
   }
   timeline_.In(milliseconds(script_.at_ms), [this] { Connect(); });
 }
 
 void WorldFlow::BeginRound() {
-  to_host_ = Stream(stream_key_ + static_cast<uint64_t>(round_) * 2);
-  to_guest_ = Stream(stream_key_ + static_cast<uint64_t>(round_) * 2 + 1);
+  to_host_ = Stream(stream_key_ + static_cast<uint64_t>(round_) * 2, GuestSaysFirst());
+  // Not as a page does.
+  to_guest_ = Stream(stream_key_ + static_cast<uint64_t>(round_) * 2 + 1,
+                     MayReadPage() ? "\xfd" : std::string());
   guest_talker_ = std::make_unique<Talker>(
       absl::StrCat("flow ", index_, "'s guest"), GuestScript(script_), to_host_, to_guest_,
       [this](Time when) { timeline_.At(when, [] {}); }, note_);
   connection_ = nullptr;
   guest_port_.reset();
   ends_.clear();
-  started_ = gave_up_ = told_error_ = false;
+  started_ = gave_up_ = told_error_ = cut_by_policy_ = false;
+  page_.clear();
+  closed_events_.clear();
   accept_errors_left_ = script_.accept_errors;
 }
 
@@ -138,7 +144,8 @@ void WorldFlow::Connect() {
   connects_at_ = timeline_.now();
   source_port_ = connection_->source_port();
   note_(absl::StrCat("flow ", index_, "'s guest: connects from port ", source_port_));
-  guest_port_ = std::make_unique<GuestPort>(*connection_);
+  std::string* page = MayReadPage() ? &page_ : nullptr;
+  guest_port_ = std::make_unique<GuestPort>(*connection_, std::vector<uint8_t>(), page);
   timeline_.In(kPatience, [this, connection = connection_] {
     if (connection->connected() || connection->error() != 0) return;
     note_(absl::StrCat("flow ", index_, "'s guest: gives up"));
@@ -192,7 +199,8 @@ void WorldFlow::OnDial(HostPeer& peer) {
   AddHostEnd(peer);
   const auto shared = peer.shared_from_this();
   note_(absl::StrCat("flow ", index_, "'s host: is dialled"));
-  if (script_.answer == 3) return;
+  if (DeniedAtOnce({})) wrong_ = "the host was dialled for what the policy denies";
+  if (script_.answer == kSilence) return;
   if (script_.answer_ms == 0) return Answer(shared);
   timeline_.In(milliseconds(script_.answer_ms), [this, shared] { Answer(shared); });
 }
@@ -232,11 +240,12 @@ void WorldFlow::Turn(bool guest_runs) {
 // ---------------------------------------------------------------- oracles
 
 bool WorldFlow::WillConnect() const {
-  return script_.answer == 0 && milliseconds(script_.answer_ms) < dial_timeout_;
+  return script_.answer == kAccept && milliseconds(script_.answer_ms) < dial_timeout_;
 }
 
 bool WorldFlow::MayHang(const LinkFacts& facts) const {
   if (!facts.lossy) return false;
+  if (script_.answer == kDeniedByPolicy || cut_by_policy_) return true;
   return std::any_of(ends_.begin(), ends_.end(), [](const HostEnd& end) {
     return end.peer->was_reset() || end.peer->saw_reset() || end.talker->left();
   });
@@ -260,7 +269,7 @@ std::string WorldFlow::VerifyWhole(const LinkFacts& facts) const {
   if (std::none_of(ends_.begin(), ends_.end(), whole)) {
     return "the host did not get every byte and the guest's end";
   }
-  return "";
+  return facts.good && facts.events_whole ? VerifyEvents() : "";
 }
 
 // What the guest made of a dial that nobody was to answer, or nobody did.
@@ -275,20 +284,20 @@ std::string WorldFlow::VerifyDial(const LinkFacts& facts) const {
     return "";
   }
   // A reset may overtake the SYN-ACK, or one that the link refused.
-  const bool host_broke = std::any_of(ends_.begin(), ends_.end(), [](const HostEnd& end) {
-    return end.talker->reset() || end.talker->left();
-  });
-  const bool excused = facts.limited || facts.lossy || (facts.reorders && host_broke);
+  const bool excused = facts.limited || facts.lossy || (facts.reorders && HostBroke());
   return excused ? "" : "an answered dial did not connect";
 }
 
 std::string WorldFlow::Verify(const LinkFacts& facts) const {
-  bool host_broke = false, host_saw_reset = false;
-  for (const HostEnd& end : ends_) {
-    host_broke |= end.talker->reset() || end.talker->left();
-    host_saw_reset |= end.peer->saw_reset();
-  }
+  const bool host_broke = HostBroke();
+  bool host_saw_reset = false;
+  for (const HostEnd& end : ends_) host_saw_reset |= end.peer->saw_reset();
   if (!wrong_.empty()) return wrong_;
+  if (DeniedAtOnce(facts)) return VerifyDenied(facts);
+  if (cut_by_policy_) return VerifyCutByPolicy(facts);
+  // Its SYN came too late, or again.
+  const bool denied_now = script_.deny_later != 0 && facts.second_policy_at != kNever;
+  if (denied_now && (connection_ == nullptr || !connection_->connected())) return "";
   if (inbound() && connection_ == nullptr) return VerifyRefusal(facts);
   const int error = connection_->error();
   if (!WillConnect() || !connection_->connected()) return VerifyDial(facts);
@@ -298,13 +307,16 @@ std::string WorldFlow::Verify(const LinkFacts& facts) const {
                                                        kConnectsWithin) {
     return "nothing disturbed, and it took long to connect";
   }
-  if (!host_broke && !guest_talker_->reset() && !guest_talker_->left()) return VerifyWhole(facts);
+  if (MayBeDeniedByName(facts) && !HostHadBytes()) return VerifyDeniedByName(facts);
+  if (MustBeDeniedByName() && HostHadBytes())
+    return "the host has heard a request that the policy denies";
+  if (!host_broke && !GuestBroke()) return VerifyWhole(facts);
   if (guest_talker_->reset() && !host_broke && !host_saw_reset) {
     return "the guest's reset did not reach the host";
   }
   const bool host_reset_only =
       std::any_of(ends_.begin(), ends_.end(), [](const HostEnd& e) { return e.talker->reset(); }) &&
-      !guest_talker_->reset() && !guest_talker_->left();
+      !GuestBroke();
   if (host_reset_only && error == 0 && !facts.lossy) {
     return "the host's reset did not reach the guest";
   }
@@ -339,7 +351,7 @@ Duration WorldFlow::Estimate(Duration round_trip, int64_t window_bytes) const {
       milliseconds(turns(script_.host_bytes, script_.host_write) * script_.host_write_ms) +
       milliseconds(turns(script_.host_bytes, script_.guest_read) * script_.guest_read_ms) +
       milliseconds(script_.guest_stall_ms + script_.host_stall_ms) +
-      script_.accept_errors * kAcceptPauseMax;
+      script_.accept_errors * kAcceptPauseMax + (MayBeDenied() ? kDenialTakes : Duration::zero());
   // What the guest's own TIME_WAIT takes before a port can be used again comes to it.
   return (total + windows * (round_trip + milliseconds(1))) * (script_.again + 1) +
          script_.again * (again_after_ + std::chrono::seconds(65));

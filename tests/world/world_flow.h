@@ -1,8 +1,9 @@
 // One flow of a scenario: the application in the guest, its connection, and the far ends
 // that the relay dialled for it (more than one if the guest's SYN had to be repeated); or,
 // for an inbound one, the client of a published port (inbound_flow.cc).
-// Once it is over the flow may begin again, from the same port to the same port: the next
-// *round*, with other bytes. Flows are told apart by their destination port. One thread.
+// A policy may deny it, at its SYN, by the name that it says first, or in the middle
+// (denied_flow.cc). Once it is over the flow may begin again, from the same port to the same port:
+// the next *round*, with other bytes. Flows are told apart by their destination port. One thread.
 #ifndef PENSTOCK_TESTS_WORLD_WORLD_FLOW_H_
 #define PENSTOCK_TESTS_WORLD_WORLD_FLOW_H_
 
@@ -14,6 +15,7 @@
 
 #include "publisher/port_spec.h"
 #include "relay/endpoint.h"
+#include "stack/events.h"
 #include "tests/world/guest_tcp.h"
 #include "tests/world/scenario.h"
 #include "tests/world/sim_host.h"
@@ -23,6 +25,17 @@
 namespace penstock::world {
 
 inline constexpr uint16_t kFirstPort = 1000;
+
+// FlowScript::answer.
+inline constexpr int64_t kAccept = 0, kSilence = 3, kDeniedByHook = 4, kDeniedByPolicy = 5;
+
+// Where flow `index` leads: of an inbound one the guest's port counts. Whom the guest may not
+// reach, and hears so by a page, listens at the port of HTTP.
+[[nodiscard]] Endpoint DestinationOf(const Scenario& scenario, size_t index);
+// The address of an inbound flow's clients.
+[[nodiscard]] IpAddress ClientAddressOf(const FlowScript& flow);
+// The text of the policy, or of the one that replaces it; empty: none.
+[[nodiscard]] std::string PolicyText(const Scenario& scenario, bool second);
 
 // What a flow's end may have to be excused with.
 struct LinkFacts {
@@ -37,6 +50,8 @@ struct LinkFacts {
   bool clients_refused = false;  // by a limit, or because the guest did not answer in time
   bool unpublished = false;
   bool cut = false;  // with the connections
+  Time second_policy_at = kNever;
+  bool events_whole = false;  // none was lost
 };
 
 class WorldFlow final {
@@ -45,6 +60,7 @@ class WorldFlow final {
             SimHost& host, std::function<void(const std::string&)> note);
 
   [[nodiscard]] const Endpoint& destination() const { return destination_; }
+  [[nodiscard]] uint16_t source_port() const { return source_port_; }
   // From SimHost.
   [[nodiscard]] int OnOpen();
   void OnDial(HostPeer& peer);
@@ -56,6 +72,20 @@ class WorldFlow final {
   [[nodiscard]] const Endpoint& bound() const { return bound_; }
   // errno of the next accept.
   [[nodiscard]] int OnAccept();
+
+  // Of this flow.
+  void OnClosedEvent(const Event& event) { closed_events_.push_back(event); }
+  // The second policy ended what was alive of it.
+  void OnCutByPolicy() { cut_by_policy_ = true; }
+  // The policy may deny it at some time.
+  [[nodiscard]] bool MayBeDenied() const {
+    return script_.answer == kDeniedByPolicy || script_.deny_later != 0 || script_.says != 0;
+  }
+  [[nodiscard]] bool deny_later() const { return script_.deny_later != 0; }
+  [[nodiscard]] bool MayReadPage() const {
+    return !inbound() && denial_answer_ == DenialAnswer::kPage &&
+           (script_.says != 0 || script_.answer == kDeniedByPolicy);
+  }
 
   // `guest_runs`: false while the guest is paused.
   void Turn(bool guest_runs);
@@ -83,6 +113,7 @@ class WorldFlow final {
   };
 
   void BeginRound();
+  [[nodiscard]] std::string GuestSaysFirst() const;
   void Connect();
   void Answer(const std::shared_ptr<HostPeer>& peer);
   void AddHostEnd(HostPeer& peer);
@@ -94,6 +125,22 @@ class WorldFlow final {
   [[nodiscard]] bool ConnectionOver() const;
   [[nodiscard]] bool WillConnect() const;
   [[nodiscard]] std::string VerifyWhole(const LinkFacts& facts) const;
+  // denied_flow.cc
+  [[nodiscard]] bool HostBroke() const;
+  [[nodiscard]] bool GuestBroke() const;
+  // It wrote its end and read the other one.
+  [[nodiscard]] bool GuestIsThrough() const;
+  [[nodiscard]] bool DeniedAtOnce(const LinkFacts& facts) const;
+  [[nodiscard]] std::string VerifyDenied(const LinkFacts& facts) const;
+  [[nodiscard]] std::string VerifyDeniedClient(const LinkFacts& facts) const;
+  [[nodiscard]] bool SaysAll() const;
+  [[nodiscard]] bool MayBeDeniedByName(const LinkFacts& facts) const;
+  [[nodiscard]] bool MustBeDeniedByName() const;
+  [[nodiscard]] bool HostHadBytes() const;
+  [[nodiscard]] std::string VerifyDeniedByName(const LinkFacts& facts) const;
+  [[nodiscard]] std::string VerifyPage() const;
+  [[nodiscard]] std::string VerifyCutByPolicy(const LinkFacts& facts) const;
+  [[nodiscard]] std::string VerifyEvents() const;
 
   const FlowScript script_;
   const size_t index_;
@@ -103,6 +150,8 @@ class WorldFlow final {
   const std::function<void(const std::string&)> note_;
   const Duration dial_timeout_;
   const Duration again_after_;
+  const bool looked_at_;
+  const DenialAnswer denial_answer_;
   Endpoint destination_;
   uint64_t stream_key_;
   int64_t round_ = 0;
@@ -120,6 +169,10 @@ class WorldFlow final {
   Endpoint bound_, client_;
   int64_t accept_errors_left_ = 0;
   std::string wrong_;  // seen when the guest accepted
+  // Of this round, too.
+  std::string page_;  // that the guest read
+  std::vector<Event> closed_events_;
+  bool cut_by_policy_ = false;
 };
 
 }  // namespace penstock::world
