@@ -425,7 +425,7 @@ void World::Loop() {
     }
     Check(stack_->AuditAsleep());
     if (stack_->host().neglects_clients()) Fail("clients wait, and nobody will accept them");
-    const bool flows_left = !stack_->stack().Flows().empty() && stack_->host().open_sockets() > 0;
+    const bool flows_left = stack_->host().open_sockets() > 0 && !stack_->stack().Flows().empty();
     // A datagram that the link holds back is nobody's to wait for; its arrival is checked.
     const bool talks = udp_ != nullptr || guest_talk_ != nullptr;
     const bool quiet = !talks || link_->deadline() == kNever;
