@@ -36,9 +36,13 @@ class GuestTools : public ::testing::TestWithParam<SandboxCase> {
 
   // In a sandbox of its own, which may reach private addresses: the world's of IPv6 are.
   static CommandResult Run(const std::vector<std::string>& command) {
-    std::vector<std::string> words{ProgramPath("penstock"), "run", "--profile", "all",
+    std::vector<std::string> words{ProgramPath("penstock"),
+                                   "run",
+                                   "--profile",
+                                   "all",
                                    "--relay-threads",
-                                   GetParam().via == Via::kOneThread ? "0" : "1", "--"};
+                                   GetParam().via == Via::kOneThread ? "0" : "1",
+                                   "--"};
     words.insert(words.end(), command.begin(), command.end());
     return RunCommand(words);
   }
