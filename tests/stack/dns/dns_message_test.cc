@@ -260,7 +260,8 @@ TEST(DnsAnswerTest, Hints) {
   // Priority 1, target ".", alpn "h2", two IPv4 hints, an IPv6 hint.
   Bytes data = {0, 1,   0, 0, 1, 0,  3, 2, 'h', '2', 0, 4, 0,
                 8, 192, 0, 2, 1, 10, 0, 0, 1,   0,   6, 0, 16};
-  const auto wire = Address("fd00::1").wire();
+  const IpAddress hint = Address("fd00::1");
+  const auto wire = hint.wire();
   data.insert(data.end(), wire.begin(), wire.end());
   const DnsRecordSpec https{.owner = DnsWireName("a.test"), .type = 65, .data = data};
   EXPECT_EQ(Addresses(View({https}, {.type = 65})), "192.0.2.1 60;10.0.0.1 60;fd00::1 60;");

@@ -43,7 +43,7 @@ TEST(ResolvConfTest, WhatIsPassedOver) {
   EXPECT_EQ(Parsed("nameserver\nnameserver \nnameserver x\nnameserver 1.0.0\nnameserver 1.0.0.1.1\n"
                    "nameserver 224.0.0.1\nnameserverr 1.0.0.1\n nameserver 1.0.0.2\n"),
             "");
-  EXPECT_EQ(Parsed(std::string("\0\xff nameserver 1.0.0.1\nnameserver 1.0.0.2\n", 43)), "1.0.0.2 ");
+  EXPECT_EQ(Parsed(std::string("\0\xff nameserver 1.0.0.1\nnameserver 1.0.0.2\n", 41)), "1.0.0.2 ");
   EXPECT_EQ(Parsed(""), "");
 }
 
