@@ -248,7 +248,8 @@ auto UdpTask<Socket>::DrainFaults() -> Drained {
 template <typename Socket>
 void UdpTask<Socket>::Fail(const DatagramFault& fault) {
   const Datagram& met = *unsent_head_;
-  if (fault.kind == FaultKind::kNone) {
+  // After the stack's last word nobody hears of a fault.
+  if (fault.kind == FaultKind::kNone || pipe_->stack_done.load(std::memory_order_seq_cst)) {
     relay_.counts().lost_to_host.Add(1);
   } else {
     DeliverFault({.room = {met.data, met.length},
