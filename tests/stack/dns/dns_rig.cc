@@ -18,7 +18,11 @@ Config WithUpstreams(Config config) {
 
 }  // namespace
 
-DnsRig::DnsRig(Config given) : config(WithUpstreams(std::move(given))) { PlayedSockets().clear(); }
+DnsRig::DnsRig(Config given) : config(WithUpstreams(std::move(given))) {
+  // Of another rig, which may still be there.
+  for (const auto& socket : PlayedSockets()) socket->self = nullptr;
+  PlayedSockets().clear();
+}
 
 DnsRig::~DnsRig() {
   relay_->Shutdown();
