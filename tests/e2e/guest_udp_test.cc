@@ -273,8 +273,10 @@ TEST_P(GuestUdp, AThousandSocketsKeepTheirAnswersApart) {
   }
   if (!via_penstock()) return;
   const Stats stats = sandbox_.ReadStats();
-  EXPECT_EQ(stats["udp_mappings_opened"], 1'001u) << stats.ToString();
-  EXPECT_EQ(stats["udp_mappings"], 1'001u) << stats.ToString();
+  // One is of the sandbox's beginning; the guest may have given its port to a socket of ours.
+  EXPECT_GE(stats["udp_mappings_opened"], 1'000u) << stats.ToString();
+  EXPECT_LE(stats["udp_mappings_opened"], 1'001u) << stats.ToString();
+  EXPECT_EQ(stats["udp_mappings"], stats["udp_mappings_opened"]) << stats.ToString();
 }
 
 // Nothing can be opened for new sockets; those that are there go on, and new ones work again

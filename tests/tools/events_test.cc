@@ -125,9 +125,10 @@ TEST_P(Events, EndWithThePenstock) {
 // More happens than anybody holds for one who watches and does not read.
 TEST_P(Events, AWatcherThatDoesNotReadHoldsNobodyUp) {
   InOwnNetwork([this] {
+    // Several times, with pauses: of one flood a slow penstock's link drops the most.
     const std::string flood =
-        "for p in {1..8000}; do echo x > /dev/udp/10.1.2.3/$p; done 2> "
-        "/dev/null;";
+        "for i in {1..8}; do for p in {1..4000}; do echo x > /dev/udp/10.1.2.3/$p; done; "
+        "sleep 0.1; done 2> /dev/null;";
     const auto penstock = Start({"--no-denials"}, "echo started; read -r go;" + flood + kTry);
     (void)penstock->AwaitLine("started");
     const Descriptor watcher = Subscribe();
