@@ -43,17 +43,6 @@ Message PopOne(Queue& queue) {
   return message;
 }
 
-void BM_QueuePushPop(benchmark::State& state) {
-  SpscQueue<Message, 64> queue;
-  Message message;
-  for (auto _ : state) {
-    benchmark::DoNotOptimize(queue.Push(message));
-    benchmark::DoNotOptimize(queue.Pop(message));
-  }
-  state.SetItemsProcessed(state.iterations());
-}
-BENCHMARK(BM_QueuePushPop);
-
 void BM_RingPushPop(benchmark::State& state) {
   SpscRing<Message> ring(4096);
   Message message;
@@ -115,7 +104,7 @@ void BM_RingThereAndBack(benchmark::State& state) {
 }
 BENCHMARK(BM_RingThereAndBack)->UseRealTime();
 
-// Blocks on their way home: `batch` pushed, then all taken at once.
+// Blocks on their way: `batch` pushed, then all taken at once.
 void BM_ReturnList(benchmark::State& state) {
   struct Block {
     Block* next = nullptr;
@@ -125,7 +114,7 @@ void BM_ReturnList(benchmark::State& state) {
   ReturnList<Block> list;
   for (auto _ : state) {
     for (size_t i = 0; i < batch; ++i) list.Push(&blocks[i]);
-    benchmark::DoNotOptimize(list.TakeAll());
+    benchmark::DoNotOptimize(list.TakeInOrder());
   }
   state.SetItemsProcessed(state.iterations() * state.range(0));
 }

@@ -23,10 +23,10 @@ bool FlowDecisions::MayRead(uint64_t limit_bytes) {
     return true;
   }
   if (read_paused_) {
-    if (blocks_out_ > kBlockCredit / 2 || block_bytes_out_ > limit_bytes / 2) return false;
+    if (blocks_out_ > block_credit_ / 2 || block_bytes_out_ > limit_bytes / 2) return false;
     read_paused_ = false;
   }
-  if (blocks_out_ < kBlockCredit && block_bytes_out_ < limit_bytes) return true;
+  if (blocks_out_ < block_credit_ && block_bytes_out_ < limit_bytes) return true;
   read_paused_ = true;
   return false;
 }

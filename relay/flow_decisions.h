@@ -1,5 +1,5 @@
 // What a relay task decides: what to read, write, shut, reset and say, and when.
-// No descriptor, thread, clock or Asio in here: the coroutine (tcp_task.h) reports
+// No descriptor, thread, clock or Asio in here: the task (tcp_task.h) reports
 // facts and performs what the questions below answer, and so does a test or a
 // simulation.
 //
@@ -46,12 +46,14 @@ class FlowDecisions {
     --blocks_out_;
     block_bytes_out_ -= bytes;
   }
+  // So many blocks may be out from now on.
+  void OnCredit(uint32_t blocks) { block_credit_ = blocks; }
 
   // ---- Decisions.
-  // The host socket may be read: fewer than kBlockCredit blocks are out and fewer than
+  // The host socket may be read: fewer blocks are out than there is credit for and fewer than
   // `limit_bytes` (one block is always allowed). Stops there and goes on at half, so
   // that a slow guest costs one wake per half window.
-  [[nodiscard]] bool MayRead(uint64_t limit_bytes = uint64_t{kBlockCredit} * kBigBlockBytes);
+  [[nodiscard]] bool MayRead(uint64_t limit_bytes = uint64_t{kBlockCreditMax} * kBigBlockBytes);
   // The next block may be a big one.
   [[nodiscard]] bool BigBlockFits(uint64_t limit_bytes) const {
     return block_bytes_out_ + kBigBlockBytes <= limit_bytes;
@@ -89,6 +91,7 @@ class FlowDecisions {
   uint64_t unwritten_bytes_ = 0;
   uint64_t block_bytes_out_ = 0;
   uint32_t blocks_out_ = 0;
+  uint32_t block_credit_ = kBlockCredit;
   int error_ = 0;
   bool connected_ = false;
   bool host_eof_ = false;

@@ -1,19 +1,18 @@
-// What the two sides of one flow share: a pair of bounded lock-free queues, two
-// lists of things given back, and the flags that put the flow on the other side's
-// ready ring.
+// What the two sides of one flow share: for each direction a list of bytes, a list of
+// those given back and a box of words; and the flags that put the flow on the other
+// side's ready ring.
 //
 // The *stack end* belongs to the poll thread, the *relay end* to the relay's
-// thread. Messages of a flow stay in order; the first is kOpen, and kClose (stack)
-// and kClosed (relay) are the last of each direction: only after kClosed is the
-// flow's memory used again.
+// thread. Each word is said once in a flow's life, after the bytes that it stands behind;
+// whoever takes words first and bytes then has seen these bytes. The first word is kOpen,
+// and kClose (stack) and kClosed (relay) are the last of each direction: only after
+// kClosed is the flow's memory used again.
 //
-// Why the queues cannot overflow: towards the host there are at most kOpen, kFin,
-// kClose and kDataToHostMax data messages; towards the guest kConnected (or
-// kFailed), kEof, kReset, kClosed and one message for each block the flow has
-// credit for. Both fit their slots, and a CHECK says so.
+//   guest's bytes:  stack  --to_host(Chunk)-->   relay  --taken-->     stack
+//   host's bytes:   relay  --to_guest(Block)-->  stack  --returned-->  relay
 //
-//   guest's bytes:  stack  --kData(Chunk list)-->  relay  --taken-->      stack
-//   host's bytes:   relay  --kData(Block)----->    stack  --returned-->   relay
+// Nothing here can overflow. How many bytes there are at most, credits say: the guest's
+// TCP window, which opens again when a chunk was taken, and `block_credit`.
 #ifndef PENSTOCK_RELAY_FLOW_PIPE_H_
 #define PENSTOCK_RELAY_FLOW_PIPE_H_
 
@@ -46,32 +45,60 @@ struct Block {
   uint32_t capacity = 0;
 };
 
+// The stack's words.
 enum class ToHost : uint8_t {
-  kOpen,   // dial FlowPipe::open, or adopt its accepted socket
-  kData,   // `chunks`, `value` bytes in all
-  kFin,    // the guest finished: shut the socket's write side after what is queued
-  kClose,  // the guest's side is gone in good order: write what is queued, then close
-  kAbort,  // instead of kClose: close with a reset, now
+  kOpen = 1,   // dial FlowPipe::open, or adopt its accepted socket
+  kFin = 2,    // the guest finished: shut the socket's write side after what is queued
+  kClose = 4,  // the guest's side is gone in good order: write what is queued, then close
+  kAbort = 8,  // instead of kClose, or after it: close with a reset, now
 };
 
+// The relay's.
 enum class ToGuest : uint8_t {
-  kConnected,
-  kFailed,  // the dial failed; `value` is the errno
-  kData,    // `block`
-  kEof,     // the host finished
-  kReset,   // the host's connection broke; `value` is the errno
-  kClosed,  // the relay's last word; everything of the stack was given back
+  kConnected = 1,
+  kFailed = 2,   // the dial failed; FlowPipe::error is the errno
+  kEof = 4,      // the host finished
+  kReset = 8,    // the host's connection broke; FlowPipe::error is the errno
+  kClosed = 16,  // the last word; everything of the stack was given back
 };
 
-struct ToHostMessage {
-  Chunk* chunks = nullptr;
-  uint32_t value = 0;
-  ToHost kind = ToHost::kOpen;
+// Some words, of one side.
+template <typename Word>
+class Words final {
+ public:
+  Words() = default;
+  explicit Words(uint8_t bits) : bits_(bits) {}
+  [[nodiscard]] bool Has(Word word) const { return (bits_ & static_cast<uint8_t>(word)) != 0; }
+  [[nodiscard]] bool empty() const { return bits_ == 0; }
+
+ private:
+  uint8_t bits_ = 0;
 };
-struct ToGuestMessage {
-  Block* block = nullptr;
-  uint32_t value = 0;
-  ToGuest kind = ToGuest::kConnected;
+
+// What one side has said and the other one has not taken.
+template <typename Word>
+class WordBox final {
+ public:
+  // The side that speaks.
+  void Say(Word word) noexcept {
+    bits_.fetch_or(static_cast<uint8_t>(word), std::memory_order_seq_cst);
+  }
+  // The same, for a flow that begins: what was said last to the one before it, and came
+  // too late to be taken, is forgotten.
+  void SayFirst(Word word) noexcept {
+    bits_.store(static_cast<uint8_t>(word), std::memory_order_seq_cst);
+  }
+  // The side that listens.
+  [[nodiscard]] Words<Word> Take() noexcept {
+    if (bits_.load(std::memory_order_relaxed) == 0) return {};
+    return Words<Word>(bits_.exchange(0, std::memory_order_seq_cst));
+  }
+  [[nodiscard]] Words<Word> Peek() const noexcept {
+    return Words<Word>(bits_.load(std::memory_order_seq_cst));
+  }
+
+ private:
+  std::atomic<uint8_t> bits_{0};
 };
 
 // Capacities of blocks. A big one holds the largest super-segment to the guest
@@ -90,33 +117,31 @@ struct OpenRequest {
   uint32_t block_bytes = 65'480;
 };
 
-inline constexpr uint32_t kToHostSlots = 8;
-inline constexpr uint32_t kToGuestSlots = 16;
-// Data messages towards the host at once; each may carry many chunks.
-inline constexpr uint32_t kDataToHostMax = 4;
-// Blocks that one flow may have between its host socket and the guest's ACK.
-inline constexpr uint32_t kBlockCredit = 8;
-static_assert(4 + kDataToHostMax <= kToHostSlots);  // and kAbort after kClose
-static_assert(4 + kBlockCredit <= kToGuestSlots);
+// Blocks that one flow may have between its host socket and the guest's ACK: as a flow
+// begins (512 KiB, more than a local guest's round trip has use for), and at most (4 MiB, for a
+// guest that is far away).
+inline constexpr uint8_t kBlockCredit = 8;
+inline constexpr uint8_t kBlockCreditMax = 64;
 
 struct FlowPipe {
-  SpscQueue<ToHostMessage, kToHostSlots> to_host;
-  SpscQueue<ToGuestMessage, kToGuestSlots> to_guest;
-  ReturnList<Chunk> taken;     // relay → stack
-  ReturnList<Block> returned;  // stack → relay
+  ReturnList<Chunk> to_host;
+  ReturnList<Chunk> taken;
+  ReturnList<Block> to_guest;
+  ReturnList<Block> returned;
+  WordBox<ToHost> words_to_host;
+  WordBox<ToGuest> words_to_guest;
   // Set while the flow stands in the ready ring of that side: at most once each.
   std::atomic<bool> ready_for_relay{false};
   std::atomic<bool> ready_for_stack{false};
+  // The stack's to raise while the flow lives.
+  std::atomic<uint8_t> block_credit{kBlockCredit};
+  // The relay's, written before the word that it belongs to.
+  int error = 0;
 
   // Where to: written by the stack before kOpen, taken by the relay's task.
   std::unique_ptr<OpenRequest> open;
   void* relay_task = nullptr;  // the relay's own
   void* stack_flow = nullptr;  // the stack's own
-
-  void PushToHost(const ToHostMessage& message) noexcept { PENSTOCK_CHECK(to_host.Push(message)); }
-  void PushToGuest(const ToGuestMessage& message) noexcept {
-    PENSTOCK_CHECK(to_guest.Push(message));
-  }
 };
 
 using ReadyRing = SpscRing<FlowPipe*>;

@@ -2,6 +2,7 @@
 #ifndef PENSTOCK_RELAY_FLOW_TASK_H_
 #define PENSTOCK_RELAY_FLOW_TASK_H_
 
+#include <boost/intrusive/list_hook.hpp>
 #include <list>
 #include <memory>
 
@@ -11,7 +12,11 @@ namespace penstock {
 
 class Relay;
 
-class FlowTask {
+// Among its relay's tasks.
+using FlowTaskHook =
+    boost::intrusive::list_base_hook<boost::intrusive::link_mode<boost::intrusive::normal_link>>;
+
+class FlowTask : public FlowTaskHook {
  public:
   virtual ~FlowTask() = default;
 
@@ -26,7 +31,6 @@ class FlowTask {
 
  private:
   friend class Relay;
-  std::list<FlowTask*>::iterator place_;  // among the relay's tasks
   std::list<FlowTask*>::iterator place_in_queue_;
   bool queued_ = false;  // waits for a block
 };

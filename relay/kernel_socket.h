@@ -100,8 +100,8 @@ class KernelSocket {
   void Close(bool reset);
 
  private:
-  // The io_context's own executor: the type-erased one would cost each suspended
-  // coroutine and handler some hundred bytes.
+  // The io_context's own executor: the type-erased one would cost each waiting
+  // handler some hundred bytes.
   using Socket = boost::asio::basic_stream_socket<boost::asio::generic::stream_protocol,
                                                   boost::asio::io_context::executor_type>;
   [[nodiscard]] int Assign(int descriptor, int domain);

@@ -57,10 +57,8 @@ void Relay::Serve(FlowPipe& pipe) {
 // Only kOpen begins a flow. Whatever the stack gave back before kOpen is visible once
 // kOpen is: look for it first, or the new task would be credited with old blocks.
 FlowTask* Relay::BeginTask(FlowPipe& pipe) {
-  bool opens = false;
-  for (ToHostMessage message; !opens && pipe.to_host.Pop(message);) {
-    opens = message.kind == ToHost::kOpen;
-  }
+  const bool opens = pipe.words_to_host.Peek().Has(ToHost::kOpen);
+  if (!opens) (void)pipe.words_to_host.Take();
   for (Block* block = pipe.returned.TakeAll(); block != nullptr;) {
     Block* next = block->next;
     blocks_.Give(block);
@@ -70,7 +68,7 @@ FlowTask* Relay::BeginTask(FlowPipe& pipe) {
   std::shared_ptr<FlowTask> owner = options_.make_task(shared_from_this(), pipe);
   FlowTask* task = owner.get();
   pipe.relay_task = task;
-  task->place_ = tasks_.insert(tasks_.end(), task);
+  tasks_.push_back(*task);
   task->Begin(std::move(owner));
   return task;
 }
@@ -99,7 +97,7 @@ void Relay::WakeWaiters() {
 
 void Relay::Remove(FlowTask& task) {
   if (std::exchange(task.queued_, false)) waiting_for_block_.erase(task.place_in_queue_);
-  tasks_.erase(task.place_);
+  tasks_.erase(tasks_.iterator_to(task));
 }
 
 void Relay::Adopt(std::shared_ptr<DatagramTask> task) {
@@ -193,7 +191,7 @@ void Relay::Shutdown() {
   while (!ports_.empty()) Remove(*ports_.front());
   waiting_for_datagrams_.clear();
   for (const auto& task : std::exchange(datagram_tasks_, {})) task->Abandon();
-  while (!tasks_.empty()) tasks_.front()->Abandon();
+  while (!tasks_.empty()) tasks_.front().Abandon();
 }
 
 }  // namespace penstock

@@ -12,6 +12,7 @@
 
 #include <array>
 #include <atomic>
+#include <boost/intrusive/list.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <list>
@@ -185,7 +186,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   std::list<std::shared_ptr<DatagramTask>> datagram_tasks_;
   std::list<DatagramTask*> waiting_for_datagrams_;
   std::atomic<bool> wants_datagrams_{false};  // partner: marks of what was given back
-  std::list<FlowTask*> tasks_;
+  boost::intrusive::list<FlowTask, boost::intrusive::constant_time_size<false>> tasks_;
   std::list<FlowTask*> waiting_for_block_;
   std::list<PortTask*> ports_;
   ReturnList<Inbound> inbound_;

@@ -1,12 +1,9 @@
-// Bounded lock-free queues with one producer and one consumer.
+// Lock-free queues with one producer and one consumer.
 //
-// SpscQueue has its storage inside (one per flow and direction, so it is packed:
-// an idle flow's memory counts for more than a cache line that is shared now and
-// then); SpscRing has a capacity chosen at run time (one per relay and direction)
-// and keeps its indices apart. Each index is written
-// by one side only: `tail_` by the producer, `head_` by the consumer, and both are
-// sequentially consistent, because a doorbell's `sleeping` flag (doorbell.h) is
-// ordered against them.
+// SpscRing has a capacity chosen at run time (one per relay and direction) and keeps its
+// indices apart: `tail_` is written by the producer, `head_` by the consumer. ReturnList
+// is a word, for what is bounded elsewhere (several per flow). All are sequentially
+// consistent where a doorbell's `armed` flag (doorbell.h) is ordered against them.
 #ifndef PENSTOCK_RELAY_SPSC_QUEUE_H_
 #define PENSTOCK_RELAY_SPSC_QUEUE_H_
 
@@ -17,50 +14,6 @@
 #include <memory>
 
 namespace penstock {
-
-template <typename T, uint32_t kCapacity>
-class SpscQueue {
-  static_assert(std::has_single_bit(kCapacity));
-
- public:
-  // Producer. False if full.
-  bool Push(const T& value) noexcept {
-    const uint32_t tail = tail_.load(std::memory_order_relaxed);
-    if (tail - head_.load(std::memory_order_acquire) == kCapacity) return false;
-    slots_[tail % kCapacity] = value;
-    tail_.store(tail + 1, std::memory_order_seq_cst);
-    return true;
-  }
-  // Consumer. False if empty.
-  bool Pop(T& value) noexcept {
-    const uint32_t head = head_.load(std::memory_order_relaxed);
-    if (tail_.load(std::memory_order_seq_cst) == head) return false;
-    value = slots_[head % kCapacity];
-    head_.store(head + 1, std::memory_order_release);
-    return true;
-  }
-  // Producer: slots that are free at least. Any side: empty() is a hint.
-  [[nodiscard]] uint32_t free_slots() const noexcept {
-    return kCapacity -
-           (tail_.load(std::memory_order_relaxed) - head_.load(std::memory_order_acquire));
-  }
-  [[nodiscard]] bool empty() const noexcept {
-    return tail_.load(std::memory_order_seq_cst) == head_.load(std::memory_order_relaxed);
-  }
-  // Consumer: shows what waits, oldest first, without taking it.
-  template <typename Visitor>
-  void ForEach(Visitor&& visit) const {
-    const uint32_t tail = tail_.load(std::memory_order_seq_cst);
-    for (uint32_t at = head_.load(std::memory_order_relaxed); at != tail; ++at) {
-      visit(slots_[at % kCapacity]);
-    }
-  }
-
- private:
-  std::atomic<uint32_t> tail_{0};
-  std::atomic<uint32_t> head_{0};
-  T slots_[kCapacity];
-};
 
 template <typename T>
 class SpscRing {
@@ -110,6 +63,18 @@ class ReturnList {
       oldest->next = head;
     } while (!head_.compare_exchange_weak(head, newest, std::memory_order_seq_cst,
                                           std::memory_order_relaxed));
+  }
+  // A chain that is linked the other way round, the one to be taken first in front. Not
+  // empty.
+  void PushInOrder(T* first) noexcept {
+    T* newest = nullptr;
+    for (T* item = first; item != nullptr;) {
+      T* next = item->next;
+      item->next = newest;
+      newest = item;
+      item = next;
+    }
+    PushChain(newest, first);
   }
   // All items, linked by `next` in the order in which they were pushed.
   [[nodiscard]] T* TakeInOrder() noexcept {

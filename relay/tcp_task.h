@@ -1,7 +1,8 @@
 // One flow's host socket and the task that serves it.
 //
-// A coroutine dials (or adopts what a listener accepted) and then reads: at most one suspended
-// coroutine per flow. It reads first into a small buffer of the task (Asio keeps its edge-triggered
+// The task dials (or adopts what a listener accepted) and then reads. It waits for one thing
+// at a time, by one Asio handler: a suspended coroutine with its frames would cost an idle
+// flow a kilobyte. It reads first into a small buffer of its own (Asio keeps its edge-triggered
 // registration for that, where waiting for readability would re-arm epoll each
 // time), and goes on with non-blocking reads straight into blocks while they come
 // back full; an idle flow holds no block. Without credit it waits for an error of
@@ -19,15 +20,12 @@
 
 #include <algorithm>
 #include <array>
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/awaitable.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
+#include <boost/asio/error.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/use_awaitable.hpp>
+#include <boost/system/error_code.hpp>
 #include <memory>
 #include <utility>
 
@@ -55,23 +53,27 @@ class TcpTask final : public FlowTask, public std::enable_shared_from_this<TcpTa
 
  private:
   friend class FlowAudit;  // tests/world
-  template <typename T>
-  using Task = boost::asio::awaitable<T, boost::asio::io_context::executor_type>;
-  static constexpr auto kNoThrow =
-      boost::asio::as_tuple(boost::asio::use_awaitable_t<boost::asio::io_context::executor_type>());
+  using Error = boost::system::error_code;
   // Pieces of one write. More than a window of full segments needs.
   static constexpr size_t kWritePiecesMax = 64;
   // Blocks read in a row. Two, because a guest acknowledges every second segment.
   static constexpr size_t kReadBurstBlocks = 2;
 
-  Task<void> Run(std::shared_ptr<TcpTask> self);
-  Task<int> Dial();
+  // Neither may end the task; whoever is behind them calls Act().
+  void DialDestination(uint8_t index);
+  void OnDialled(int error);
   [[nodiscard]] int OpenSocket(const Endpoint& destination);
   // Takes a listener's client over; 0 or an errno.
   [[nodiscard]] int Adopt(Inbound& inbound);
+  void Say(ToGuest word);
   // Performs whatever is decided now. May end the task: touch nothing after it.
   void Act();
   [[nodiscard]] bool MayRead();
+  // Waits for what comes next from the host, unless it does already.
+  void AwaitHost();
+  void OnTurn();
+  void OnRead(Error error, size_t bytes);
+  void OnErrorEvent(Error error);
   void ReadBlocks(size_t first_bytes);
   void ReadBurst();
   // A big one if the flow's share allows it; nullptr if the pool is empty.
@@ -85,7 +87,6 @@ class TcpTask final : public FlowTask, public std::enable_shared_from_this<TcpTa
   void ReleaseWritten(uint64_t bytes);
   void ReleaseAll();
   void CheckSocketError();
-  void StartReader();
   void Finish();
 
   std::shared_ptr<Relay> relay_;
@@ -94,11 +95,12 @@ class TcpTask final : public FlowTask, public std::enable_shared_from_this<TcpTa
   Socket socket_;
   boost::asio::cancellation_signal resume_;
   std::shared_ptr<FlowTask> self_;
+  std::unique_ptr<OpenRequest> request_;  // while dialling
   Chunk* unwritten_head_ = nullptr;
   Chunk* unwritten_tail_ = nullptr;
   uint32_t unwritten_offset_ = 0;  // bytes of unwritten_head_ already written
-  bool reader_running_ = false;
-  bool reader_parked_ = false;     // waits for an error only
+  bool awaits_host_ = false;
+  bool awaits_error_ = false;      // and nothing else
   bool errors_unwatched_ = false;  // an event came that was no error: watch no more
   bool needs_block_ = false;
   bool more_likely_ = false;  // the last read filled its block
@@ -113,88 +115,104 @@ template <typename Socket>
 TcpTask<Socket>::TcpTask(std::shared_ptr<Relay> relay, FlowPipe& pipe)
     : relay_(std::move(relay)), pipe_(&pipe), socket_(relay_->io()) {}
 
+// The relay serves a task right after it has begun.
 template <typename Socket>
 void TcpTask<Socket>::Begin(std::shared_ptr<FlowTask> self) {
   self_ = std::move(self);
-  StartReader();
-}
-
-template <typename Socket>
-void TcpTask<Socket>::StartReader() {
-  reader_running_ = true;
-  boost::asio::co_spawn(relay_->io(), Run(this->shared_from_this()), boost::asio::detached);
-}
-
-// `self` keeps the task alive while the coroutine is suspended.
-template <typename Socket>
-auto TcpTask<Socket>::Run([[maybe_unused]] std::shared_ptr<TcpTask> self) -> Task<void> {
-  if (pipe_ == nullptr) co_return;  // over before it began
-  if (!decisions_.connected()) {
-    const int error = co_await Dial();
-    if (pipe_ == nullptr) co_return;
-    if (error != 0) {
-      decisions_.OnDialFailed(error);
-    } else {
-      decisions_.OnConnected();
-      pipe_->PushToGuest({.kind = ToGuest::kConnected});
-      relay_->TellStack(*pipe_);
-    }
-    Act();
+  request_ = std::move(pipe_->open);
+  block_bytes_ = request_->block_bytes;
+  if (request_->inbound != nullptr) {
+    OnDialled(Adopt(*request_->inbound));
+  } else {
+    DialDestination(0);
   }
-  while (pipe_ != nullptr) {
-    if (!needs_block_ && more_likely_ && MayRead()) {
+}
+
+template <typename Socket>
+void TcpTask<Socket>::DialDestination(uint8_t index) {
+  if (index >= request_->destination_count) return OnDialled(EINVAL);
+  const Endpoint& destination = request_->destinations[index];
+  if (const int error = OpenSocket(destination); error != 0) return OnDialled(error);
+  socket_.AsyncConnect(destination, [self = this->shared_from_this(), index](Error error) {
+    if (self->pipe_ == nullptr) return;
+    int result = error.value();
+    if (result == 0 && self->socket_.ConnectedToItself()) result = ECONNREFUSED;
+    if (result != 0) self->socket_.Close(false);
+    if (result == ECONNREFUSED && index + 1 < self->request_->destination_count) {
+      self->DialDestination(index + 1);
+    } else {
+      self->OnDialled(result);
+    }
+    self->Act();
+  });
+}
+
+template <typename Socket>
+void TcpTask<Socket>::OnDialled(int error) {
+  request_.reset();
+  if (error != 0) return decisions_.OnDialFailed(error);
+  decisions_.OnConnected();
+  Say(ToGuest::kConnected);
+}
+
+template <typename Socket>
+void TcpTask<Socket>::Say(ToGuest word) {
+  pipe_->words_to_guest.Say(word);
+  relay_->TellStack(*pipe_);
+}
+
+template <typename Socket>
+void TcpTask<Socket>::AwaitHost() {
+  if (awaits_host_) return;
+  if (!needs_block_ && MayRead()) {
+    awaits_host_ = true;
+    if (more_likely_) {
       // Whoever else is ready has its turn, and the stack sends what is there: it and
       // the guest work on this burst while the next one is read.
-      co_await boost::asio::post(relay_->io(), kNoThrow);
-      if (pipe_ == nullptr) break;
-      ReadBurst();
-    } else if (!needs_block_ && MayRead()) {
-      const auto [error, bytes] = co_await socket_.AsyncReadSome(first_, kNoThrow);
-      // Broken: a write met the error first, and the stack was told.
-      if (pipe_ == nullptr || decisions_.broken()) break;
-      if (!error) {
-        ReadBlocks(bytes);
-      } else if (error == boost::asio::error::eof) {
-        decisions_.OnHostEof();
-        pipe_->PushToGuest({.kind = ToGuest::kEof});
-        relay_->TellStack(*pipe_);
-      } else {
-        decisions_.OnHostError(error.value());
-      }
-    } else if (decisions_.MustWatchErrors() && !errors_unwatched_) {
-      reader_parked_ = true;
-      const auto [error] = co_await socket_.AsyncWaitError(
-          boost::asio::bind_cancellation_slot(resume_.slot(), kNoThrow));
-      reader_parked_ = false;
-      if (pipe_ == nullptr) break;
-      if (!error) CheckSocketError();
+      boost::asio::post(relay_->io(), [self = this->shared_from_this()] { self->OnTurn(); });
     } else {
-      break;  // until Act() finds something to read
+      socket_.AsyncReadSome(first_, [self = this->shared_from_this()](Error error, size_t bytes) {
+        self->OnRead(error, bytes);
+      });
     }
-    Act();
+  } else if (decisions_.MustWatchErrors() && !errors_unwatched_) {
+    awaits_host_ = awaits_error_ = true;
+    socket_.AsyncWaitError(boost::asio::bind_cancellation_slot(
+        resume_.slot(),
+        [self = this->shared_from_this()](Error error) { self->OnErrorEvent(error); }));
   }
-  reader_running_ = false;
 }
 
 template <typename Socket>
-auto TcpTask<Socket>::Dial() -> Task<int> {
-  const std::unique_ptr<OpenRequest> request = std::move(pipe_->open);
-  block_bytes_ = request->block_bytes;
-  if (request->inbound != nullptr) co_return Adopt(*request->inbound);
-  int result = EINVAL;
-  for (uint8_t i = 0; i < request->destination_count; ++i) {
-    const Endpoint& destination = request->destinations[i];
-    result = OpenSocket(destination);
-    if (result != 0) co_return result;
-    const auto [error] = co_await socket_.AsyncConnect(destination, kNoThrow);
-    if (pipe_ == nullptr) co_return ECANCELED;
-    result = error.value();
-    if (result == 0 && socket_.ConnectedToItself()) result = ECONNREFUSED;
-    if (result == 0) co_return 0;
-    socket_.Close(false);
-    if (result != ECONNREFUSED) break;
+void TcpTask<Socket>::OnTurn() {
+  awaits_host_ = false;
+  if (pipe_ == nullptr) return;
+  ReadBurst();
+  Act();
+}
+
+template <typename Socket>
+void TcpTask<Socket>::OnRead(Error error, size_t bytes) {
+  awaits_host_ = false;
+  // Broken: a write met the error first, and the stack was told.
+  if (pipe_ == nullptr || decisions_.broken()) return;
+  if (!error) {
+    ReadBlocks(bytes);
+  } else if (error == boost::asio::error::eof) {
+    decisions_.OnHostEof();
+    Say(ToGuest::kEof);
+  } else {
+    decisions_.OnHostError(error.value());
   }
-  co_return result;
+  Act();
+}
+
+template <typename Socket>
+void TcpTask<Socket>::OnErrorEvent(Error error) {
+  awaits_host_ = awaits_error_ = false;
+  if (pipe_ == nullptr) return;
+  if (!error) CheckSocketError();
+  Act();
 }
 
 template <typename Socket>
@@ -219,30 +237,24 @@ int TcpTask<Socket>::OpenSocket(const Endpoint& destination) {
 
 template <typename Socket>
 void TcpTask<Socket>::Serve() {
-  ToHostMessage message;
-  while (pipe_->to_host.Pop(message)) {
-    switch (message.kind) {
-      case ToHost::kOpen:
-        break;  // Relay::BeginTask has seen to it
-      case ToHost::kData:
-        (unwritten_head_ == nullptr ? unwritten_head_ : unwritten_tail_->next) = message.chunks;
-        unwritten_tail_ = message.chunks;
-        while (unwritten_tail_->next != nullptr) unwritten_tail_ = unwritten_tail_->next;
-        decisions_.OnGuestData(message.value);
-        break;
-      case ToHost::kFin:
-        decisions_.OnGuestFin();
-        break;
-      case ToHost::kClose:
-        decisions_.OnClose();
-        break;
-      case ToHost::kAbort:
-        // What the guest sent before its reset is the peer's, as far as it fits.
-        if (decisions_.MayWrite()) Write();
-        decisions_.OnAbort();
-        break;
+  const Words<ToHost> words = pipe_->words_to_host.Take();
+  if (Chunk* first = pipe_->to_host.TakeInOrder(); first != nullptr) {
+    (unwritten_head_ == nullptr ? unwritten_head_ : unwritten_tail_->next) = first;
+    uint64_t bytes = 0;
+    for (Chunk* chunk = first; chunk != nullptr; chunk = chunk->next) {
+      bytes += chunk->length;
+      unwritten_tail_ = chunk;
     }
+    decisions_.OnGuestData(bytes);
   }
+  if (words.Has(ToHost::kFin)) decisions_.OnGuestFin();
+  if (words.Has(ToHost::kClose)) decisions_.OnClose();
+  if (words.Has(ToHost::kAbort)) {
+    // What the guest sent before its reset is the peer's, as far as it fits.
+    if (decisions_.MayWrite()) Write();
+    decisions_.OnAbort();
+  }
+  decisions_.OnCredit(pipe_->block_credit.load(std::memory_order_relaxed));
   for (Block* block = pipe_->returned.TakeAll(); block != nullptr;) {
     Block* next = block->next;
     decisions_.OnBlockReturned(block->capacity);
@@ -262,18 +274,18 @@ void TcpTask<Socket>::Act() {
   }
   int error = 0;
   if (decisions_.TakeFailure(error)) {
-    pipe_->PushToGuest({.value = static_cast<uint32_t>(error), .kind = ToGuest::kFailed});
-    relay_->TellStack(*pipe_);
+    pipe_->error = error;
+    Say(ToGuest::kFailed);
   } else if (decisions_.TakeReset(error)) {
-    pipe_->PushToGuest({.value = static_cast<uint32_t>(error), .kind = ToGuest::kReset});
-    relay_->TellStack(*pipe_);
+    pipe_->error = error;
+    Say(ToGuest::kReset);
   }
   if (decisions_.done()) return Finish();
-  if (needs_block_ || !decisions_.connected() || !MayRead()) return;
-  if (reader_parked_) {
+  if (!decisions_.connected()) return;
+  if (awaits_error_ && !needs_block_ && MayRead()) {
     resume_.emit(boost::asio::cancellation_type::terminal);
-  } else if (!reader_running_) {
-    StartReader();
+  } else {
+    AwaitHost();
   }
 }
 
@@ -338,7 +350,7 @@ bool TcpTask<Socket>::ReadInto(Block& block) {
   if (block.length >= full) return true;
   const size_t room = full - block.length;
   const IoResult got = socket_.Read({block.data + block.length, room});
-  // An end is read again by the coroutine, which tells the stack. An error is not: the
+  // An end is read again by AwaitHost's handler, which tells the stack. An error is not: the
   // system call that reports it clears it, and the next one would find a clean end.
   if (got.error != 0 && got.error != EAGAIN && got.error != EWOULDBLOCK && got.error != EINTR) {
     decisions_.OnHostError(got.error);
@@ -350,7 +362,7 @@ bool TcpTask<Socket>::ReadInto(Block& block) {
 template <typename Socket>
 void TcpTask<Socket>::Deliver(Block* block) {
   decisions_.OnBlockRead(block->capacity);
-  pipe_->PushToGuest({.block = block, .value = block->length, .kind = ToGuest::kData});
+  pipe_->to_guest.Push(block);
 }
 
 template <typename Socket>
@@ -377,7 +389,7 @@ void TcpTask<Socket>::Write() {
 
 template <typename Socket>
 void TcpTask<Socket>::WaitWritable() {
-  socket_.AsyncWaitWritable([self = this->shared_from_this()](boost::system::error_code error) {
+  socket_.AsyncWaitWritable([self = this->shared_from_this()](Error error) {
     if (self->pipe_ == nullptr || error == boost::asio::error::operation_aborted) return;
     self->decisions_.OnWritable();
     self->Act();
@@ -427,9 +439,8 @@ void TcpTask<Socket>::Finish() {
   socket_.Close(decisions_.MustReset());
   FlowPipe* pipe = std::exchange(pipe_, nullptr);
   pipe->relay_task = nullptr;
-  pipe->open.reset();  // a client that was not adopted yet is reset
   relay_->Remove(*this);
-  pipe->PushToGuest({.kind = ToGuest::kClosed});
+  pipe->words_to_guest.Say(ToGuest::kClosed);
   relay_->TellStack(*pipe);
   self_.reset();
 }

@@ -103,6 +103,10 @@ struct Flow {
   uint32_t unwritten_offset = 0;
   uint32_t acknowledged_offset = 0;  // of blocks_head
   uint32_t block_bytes = 0;          // held in all
+  uint32_t in_flight_bytes = 0;      // written, not acknowledged
+  // Of those, up to the one whose round trip is timed; 0: none is. See GrowCredit.
+  uint32_t timed_bytes = 0;
+  Time timed_since{};
 
   Time looking_since{};  // the first byte of the guest's that is held back
   Time opened_at{};

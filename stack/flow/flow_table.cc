@@ -20,13 +20,13 @@ size_t AddressHash::operator()(const IpAddress& address) const {
 }
 
 FlowTable::FlowTable(uint32_t count_max, uint8_t relay_count)
-    : count_max_(count_max), relay_count_(relay_count), by_tuple_(0, TupleHash{RandomSipKey()}) {}
+    : count_max_(count_max), relay_count_(relay_count), by_tuple_(0, FlowHash{{RandomSipKey()}}) {}
 
 FlowTable::~FlowTable() = default;
 
 Flow* FlowTable::Find(const TcpTuple& tuple) {
   const auto found = by_tuple_.find(tuple);
-  return found == by_tuple_.end() ? nullptr : found->second;
+  return found == by_tuple_.end() ? nullptr : *found;
 }
 
 Flow* FlowTable::Add(const TcpTuple& tuple) {
@@ -44,13 +44,13 @@ Flow* FlowTable::Add(const TcpTuple& tuple) {
   free_.pop_back();
   ++in_use_;
   flow->tuple = tuple;
-  by_tuple_.emplace(tuple, flow);
+  by_tuple_.insert(flow);
   return flow;
 }
 
 void FlowTable::Unlist(Flow& flow) {
   const auto found = by_tuple_.find(flow.tuple);
-  if (found != by_tuple_.end() && found->second == &flow) by_tuple_.erase(found);
+  if (found != by_tuple_.end() && *found == &flow) by_tuple_.erase(found);
 }
 
 void FlowTable::Release(Flow& flow) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "stack/flow/flow.h"
 #include "stack/tcpip/siphash.h"
 
@@ -26,6 +27,22 @@ struct AddressHash {
 struct TupleEqual {
   bool operator()(const TcpTuple& a, const TcpTuple& b) const {
     return a.guest == b.guest && a.destination == b.destination;
+  }
+};
+
+struct FlowHash {
+  using is_transparent = void;
+  TupleHash hash;
+  size_t operator()(const TcpTuple& tuple) const { return hash(tuple); }
+  size_t operator()(const Flow* flow) const { return hash(flow->tuple); }
+};
+struct FlowEqual {
+  using is_transparent = void;
+  static const TcpTuple& TupleOf(const TcpTuple& tuple) { return tuple; }
+  static const TcpTuple& TupleOf(const Flow* flow) { return flow->tuple; }
+  template <typename A, typename B>
+  bool operator()(const A& a, const B& b) const {
+    return TupleEqual()(TupleOf(a), TupleOf(b));
   }
 };
 
@@ -65,7 +82,8 @@ class FlowTable final {
   uint32_t in_use_ = 0;
   std::vector<std::unique_ptr<Flow[]>> slabs_;
   std::vector<Flow*> free_;
-  absl::flat_hash_map<TcpTuple, Flow*, TupleHash, TupleEqual> by_tuple_;
+  // The tuple is the flow's own: a slot of the table is a pointer.
+  absl::flat_hash_set<Flow*, FlowHash, FlowEqual> by_tuple_;
 };
 
 // Tuples in TIME_WAIT: what is needed to answer a stray segment and to judge a new

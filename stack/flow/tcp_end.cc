@@ -82,7 +82,7 @@ void TcpFlows::Close(Flow& flow, FlowEnd end, bool abort) {
   PENSTOCK_CHECK(!flow.pcb.alive());
   NoteRecord(flow);
   if (abort) {
-    // What the guest sent before is the host's, if the pipe has a place for it.
+    // What the guest sent before is the host's.
     PassToRelay(flow);
     DropChunks(flow);
   }
@@ -141,7 +141,7 @@ void TcpFlows::AfterFlush() {
   }
   acknowledged_.clear();
   for (Flow* flow : closing_) {
-    flow->pipe.PushToHost({.kind = flow->abort ? ToHost::kAbort : ToHost::kClose});
+    flow->pipe.words_to_host.Say(flow->abort ? ToHost::kAbort : ToHost::kClose);
     flow->close_told = true;
     TellRelay(*flow);
   }
@@ -166,20 +166,18 @@ void TcpFlows::Shutdown() {
     engine_.Drop(flow.pcb);
     NoteRecord(flow);
     DropChunks(flow);
-    ToHostMessage lost;
-    while (flow.pipe.to_host.Pop(lost)) {
-      for (Chunk* chunk = lost.chunks; chunk != nullptr;) {
-        Chunk* next = chunk->next;
-        auto* buffer = reinterpret_cast<GuestBuffer*>(chunk);
-        buffer->pool->Give(buffer);
-        chunk = next;
-      }
+    for (Chunk* chunk = flow.pipe.to_host.TakeAll(); chunk != nullptr;) {
+      Chunk* next = chunk->next;
+      auto* buffer = reinterpret_cast<GuestBuffer*>(chunk);
+      buffer->pool->Give(buffer);
+      chunk = next;
     }
     TakeBackChunks(flow);
     BlockPool& blocks = relays_[flow.relay_index]->blocks();
-    ToGuestMessage message;
-    while (flow.pipe.to_guest.Pop(message)) {
-      if (message.kind == ToGuest::kData) blocks.Give(message.block);
+    for (Block* block = flow.pipe.to_guest.TakeAll(); block != nullptr;) {
+      Block* next = block->next;
+      blocks.Give(block);
+      block = next;
     }
     for (Block* block = flow.blocks_head; block != nullptr;) {
       Block* next = block->next;

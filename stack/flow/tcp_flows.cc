@@ -100,7 +100,7 @@ void TcpFlows::Serve(Flow& flow) {
   if (flow.state == FlowState::kFree) return;
   const bool was_full = batch_.link_full();
   const uint64_t refusals = batch_.refusals();
-  TakeMessages(flow);
+  TakeWords(flow);
   if (flow.state == FlowState::kFree) return;
   TakeBackChunks(flow);
   NoteRecord(flow);
@@ -121,47 +121,40 @@ void TcpFlows::Serve(Flow& flow) {
   }
 }
 
-void TcpFlows::TakeMessages(Flow& flow) {
-  ToGuestMessage message;
-  while (flow.pipe.to_guest.Pop(message)) {
-    switch (message.kind) {
-      case ToGuest::kConnected:
-        if (flow.state == FlowState::kDialing) OnConnected(flow);
-        break;
-      case ToGuest::kFailed:
-        if (flow.state == FlowState::kDialing) OnDialFailed(flow, static_cast<int>(message.value));
-        if (flow.port != nullptr) flow.host_reset = true;  // could not be adopted
-        break;
-      case ToGuest::kData: {
-        if (flow.state == FlowState::kClosing || flow.answering) {
-          // No frame refers to it: back at once, before the slot can be the next flow's.
-          flow.pipe.returned.Push(message.block);
-          TellRelay(flow);
-          break;
-        }
-        Block* block = message.block;
-        block->next = nullptr;
-        (flow.blocks_head == nullptr ? flow.blocks_head : flow.blocks_tail->next) = block;
-        flow.blocks_tail = block;
-        if (flow.unwritten == nullptr) {
-          flow.unwritten = block;
-          flow.unwritten_offset = 0;
-        }
-        flow.block_bytes += block->length;
-        to_guest_bytes_ += block->length;
-        counters_.payload_bytes_to_guest.Add(block->length);
-        break;
-      }
-      case ToGuest::kEof:
-        flow.host_eof = true;
-        break;
-      case ToGuest::kReset:
-        flow.host_reset = !flow.answering;
-        break;
-      case ToGuest::kClosed:
-        return Free(flow);
-    }
+void TcpFlows::TakeWords(Flow& flow) {
+  const Words<ToGuest> words = flow.pipe.words_to_guest.Take();
+  TakeBlocks(flow);
+  if (words.Has(ToGuest::kConnected) && flow.state == FlowState::kDialing) OnConnected(flow);
+  if (words.Has(ToGuest::kFailed)) {
+    if (flow.state == FlowState::kDialing) OnDialFailed(flow, flow.pipe.error);
+    if (flow.port != nullptr) flow.host_reset = true;  // could not be adopted
   }
+  if (words.Has(ToGuest::kEof)) flow.host_eof = true;
+  if (words.Has(ToGuest::kReset)) flow.host_reset = !flow.answering;
+  if (words.Has(ToGuest::kClosed)) Free(flow);
+}
+
+void TcpFlows::TakeBlocks(Flow& flow) {
+  Block* first = flow.pipe.to_guest.TakeInOrder();
+  if (first == nullptr) return;
+  if (flow.state == FlowState::kClosing || flow.answering) {
+    // No frame refers to them: back at once, before the slot can be the next flow's.
+    flow.pipe.returned.PushInOrder(first);
+    return TellRelay(flow);
+  }
+  (flow.blocks_head == nullptr ? flow.blocks_head : flow.blocks_tail->next) = first;
+  if (flow.unwritten == nullptr) {
+    flow.unwritten = first;
+    flow.unwritten_offset = 0;
+  }
+  uint32_t bytes = 0;
+  for (Block* block = first; block != nullptr; block = block->next) {
+    bytes += block->length;
+    flow.blocks_tail = block;
+  }
+  flow.block_bytes += bytes;
+  to_guest_bytes_ += bytes;
+  counters_.payload_bytes_to_guest.Add(bytes);
 }
 
 // What the host took: the window opens again.
@@ -228,18 +221,15 @@ void TcpFlows::NoteRecord(Flow& flow) {
 void TcpFlows::PassToRelay(Flow& flow) {
   bool told = false;
   if (flow.state == FlowState::kOpen && !flow.looking && !flow.answering) {
-    // The slots that stay free are kFin's, kClose's and kAbort's.
-    if (flow.pending_head != nullptr &&
-        flow.pipe.to_host.free_slots() > kToHostSlots - kDataToHostMax) {
-      flow.pipe.PushToHost(
-          {.chunks = flow.pending_head, .value = flow.pending_bytes, .kind = ToHost::kData});
+    if (flow.pending_head != nullptr) {
+      flow.pipe.to_host.PushInOrder(flow.pending_head);
       flow.bytes_at_relay += flow.pending_bytes;
       flow.pending_head = flow.pending_tail = nullptr;
       flow.pending_bytes = 0;
       told = true;
     }
-    if (flow.pcb.guest_fin && !flow.fin_to_relay && flow.pending_head == nullptr) {
-      flow.pipe.PushToHost({.kind = ToHost::kFin});
+    if (flow.pcb.guest_fin && !flow.fin_to_relay) {
+      flow.pipe.words_to_host.Say(ToHost::kFin);
       flow.fin_to_relay = true;
       told = true;
     }
@@ -257,6 +247,8 @@ void TcpFlows::ReleaseAcknowledged(Flow& flow) {
   if (bytes == 0) return;
   flow.last_progress = now_;
   if (flow.answering) return;  // the page is nobody's block
+  GrowCredit(flow, bytes);
+  flow.in_flight_bytes -= bytes;
   flow.bytes_to_guest += bytes;
   if (flow.port != nullptr) flow.port->bytes_to_guest.Add(bytes);
   while (bytes > 0) {
@@ -277,6 +269,22 @@ void TcpFlows::ReleaseAcknowledged(Flow& flow) {
   }
 }
 
+// What is between the host's socket and the guest's acknowledgement is all that a round
+// trip carries: if that takes long and the credit is what was spent, the credit doubles.
+// The guest's window bounds it as well, and the pool each flow's share.
+void TcpFlows::GrowCredit(Flow& flow, uint32_t acknowledged_bytes) {
+  if (flow.timed_bytes == 0) return;
+  if (flow.timed_bytes > acknowledged_bytes) {
+    flow.timed_bytes -= acknowledged_bytes;
+    return;
+  }
+  flow.timed_bytes = 0;
+  const uint8_t credit = flow.pipe.block_credit.load(std::memory_order_relaxed);
+  const bool spent = flow.block_bytes >= credit * kBigBlockBytes / 2;
+  if (now_ - flow.timed_since < kLongRoundTrip || !spent || credit >= kBlockCreditMax) return;
+  flow.pipe.block_credit.store(credit * 2, std::memory_order_relaxed);
+}
+
 void TcpFlows::ReturnBlock(Flow& flow, Block* block) { acknowledged_.emplace_back(&flow, block); }
 
 // lwIP is fed late: it gets only what may leave now. So nothing waits inside lwIP
@@ -295,6 +303,11 @@ void TcpFlows::Feed(Flow& flow) {
     const bool last = bytes == rest && block->next == nullptr;
     if (!engine_.Write(flow.pcb, {block->data + flow.unwritten_offset, bytes}, last)) break;
     flow.unwritten_offset += bytes;
+    flow.in_flight_bytes += bytes;
+    if (flow.timed_bytes == 0) {
+      flow.timed_bytes = flow.in_flight_bytes;
+      flow.timed_since = now_;
+    }
     if (bytes == rest) {
       flow.unwritten = block->next;
       flow.unwritten_offset = 0;
@@ -336,7 +349,7 @@ void TcpFlows::EndIfOver(Flow& flow) {
       [[fallthrough]];
     case PcbEnd::kClosed:
       if (flow.answering) return Close(flow, FlowEnd::kDenied, true);
-      // The last bytes may still wait for a place in the pipe.
+      // The last bytes may still wait for their name to be known.
       if (flow.pending_head != nullptr || !flow.fin_to_relay) {
         flow.pcb.end = PcbEnd::kClosed;
         return;

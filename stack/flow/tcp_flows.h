@@ -107,10 +107,12 @@ class TcpFlows final : private SegmentSink {
   void SetState(Flow& flow, FlowState state);
   void MakeReady(Flow& flow);
   void Serve(Flow& flow);
-  void TakeMessages(Flow& flow);
+  void TakeWords(Flow& flow);
+  void TakeBlocks(Flow& flow);
   void TakeBackChunks(Flow& flow);
   void PassToRelay(Flow& flow);
   void ReleaseAcknowledged(Flow& flow);
+  void GrowCredit(Flow& flow, uint32_t acknowledged_bytes);
   void Feed(Flow& flow);
   void NoteRecord(Flow& flow);
   void GrowWindow(Flow& flow);
@@ -177,6 +179,8 @@ class TcpFlows final : private SegmentSink {
 
   // tcp_timers.cc
   // How long, from its first byte on, a guest may take to show a name.
+  // Longer than a local guest takes, busy as it may be.
+  static constexpr Duration kLongRoundTrip = std::chrono::milliseconds(5);
   static constexpr Duration kLookTimeout = std::chrono::seconds(5);
   // It has begun to show one, or has to.
   [[nodiscard]] static bool IsWaitedFor(const Flow& flow) {

@@ -193,6 +193,7 @@ Flow* TcpFlows::NewFlow(const TcpTuple& tuple) {
   flow->keepalives_unanswered = 0;
   flow->bytes_at_relay = flow->drained_since_growth = 0;
   flow->unwritten_offset = flow->acknowledged_offset = 0;
+  flow->in_flight_bytes = flow->timed_bytes = 0;
   flow->bytes_to_host = flow->bytes_to_guest = 0;
   flow->opened_at = flow->last_heard = flow->last_progress = now_;
   return flow;
@@ -204,7 +205,8 @@ void TcpFlows::BeginRelay(Flow& flow, OpenRequest request) {
   const uint32_t segment_max = v4 ? kSuperSegmentBytesIpv4 : kSuperSegmentBytesIpv6;
   request.block_bytes = segment_max / flow.negotiated_mss * flow.negotiated_mss;
   flow.pipe.open = std::make_unique<OpenRequest>(std::move(request));
-  flow.pipe.PushToHost({.kind = ToHost::kOpen});
+  flow.pipe.block_credit.store(kBlockCredit, std::memory_order_relaxed);
+  flow.pipe.words_to_host.SayFirst(ToHost::kOpen);
   TellRelay(flow);
 }
 

@@ -104,7 +104,7 @@ void TcpFlows::OnDeadline(Flow& flow) {
       counters_.flows_stalled_timeout.Add(1);
       if (!flow.close_told) return;  // AfterFlush will say it
       // May cross the relay's last word, which takes it for nothing.
-      flow.pipe.PushToHost({.kind = ToHost::kAbort});
+      flow.pipe.words_to_host.Say(ToHost::kAbort);
       return TellRelay(flow);
     case FlowState::kOpen:
       break;

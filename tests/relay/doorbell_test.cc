@@ -139,7 +139,7 @@ TEST(DoorbellTest, RingsFromASignalHandlerAndKeepsErrno) {
 
 // One end of a ping-pong: sleeps by the doorbell's protocol until something comes.
 struct End {
-  SpscQueue<uint32_t, 16> queue;
+  SpscRing<uint32_t> queue{16};
   Doorbell bell;
 
   // False if nothing came for as long as a wake can take on the busiest machine.

@@ -65,17 +65,18 @@ void PlayedFlow::Reopen(std::vector<Endpoint> destinations, uint32_t block_bytes
   pipe_.open->destination_count = static_cast<uint8_t>(destinations.size());
   pipe_.open->block_bytes = block_bytes;
   block_bytes_ = block_bytes;
-  Say({.kind = ToHost::kOpen});
-}
-
-void PlayedFlow::Say(const ToHostMessage& message) {
-  pipe_.PushToHost(message);
+  pipe_.words_to_host.SayFirst(ToHost::kOpen);
   stack_.Tell(pipe_);
 }
 
-bool PlayedFlow::TrySend(std::string_view bytes, size_t chunk_bytes) {
-  if (pipe_.to_host.free_slots() <= kToHostSlots - kDataToHostMax) return false;
-  const auto total = static_cast<uint32_t>(bytes.size());
+void PlayedFlow::Say(ToHost word) {
+  pipe_.words_to_host.Say(word);
+  stack_.Tell(pipe_);
+}
+
+void PlayedFlow::Send(std::string_view bytes, size_t chunk_bytes) {
+  if (bytes.empty()) return;
+  bytes_out_ += bytes.size();
   Chunk* head = nullptr;
   Chunk** end = &head;
   while (!bytes.empty()) {
@@ -87,9 +88,8 @@ bool PlayedFlow::TrySend(std::string_view bytes, size_t chunk_bytes) {
     end = &sent.chunk.next;
     bytes.remove_prefix(sent.bytes.size());
   }
-  bytes_out_ += total;
-  Say({.chunks = head, .value = total, .kind = ToHost::kData});
-  return true;
+  pipe_.to_host.PushInOrder(head);
+  stack_.Tell(pipe_);
 }
 
 void PlayedFlow::GiveBack(size_t count) {
@@ -117,25 +117,26 @@ void PlayedFlow::TakeBack() {
 }
 
 void PlayedFlow::Listen() {
-  ToGuestMessage message;
-  while (pipe_.to_guest.Pop(message)) {
-    EXPECT_FALSE(closed()) << "a message after kClosed";
-    if (message.kind == ToGuest::kData) {
-      EXPECT_FALSE(Heard(ToGuest::kEof)) << "data after kEof";
-      EXPECT_FALSE(Heard(ToGuest::kReset)) << "data after kReset";
-      EXPECT_EQ(message.value, message.block->length);
-      EXPECT_GT(message.block->length, 0u);
-      EXPECT_LE(message.block->length, std::max(block_bytes_, kSmallBlockBytes));
-      received_.append(reinterpret_cast<const char*>(message.block->data), message.value);
-      held_.push_back(message.block);
-      EXPECT_LE(held_.size(), kBlockCredit);
-      continue;
-    }
-    EXPECT_FALSE(Heard(message.kind)) << "said twice: " << static_cast<int>(message.kind);
-    if (message.kind == ToGuest::kFailed || message.kind == ToGuest::kReset) {
-      error_ = static_cast<int>(message.value);
-    }
-    words_.push_back(message.kind);
+  const Words<ToGuest> words = pipe_.words_to_guest.Take();
+  for (Block* block = pipe_.to_guest.TakeInOrder(); block != nullptr;) {
+    Block* next = block->next;
+    EXPECT_FALSE(closed()) << "data after kClosed";
+    EXPECT_FALSE(Heard(ToGuest::kEof)) << "data after kEof";
+    EXPECT_FALSE(Heard(ToGuest::kReset)) << "data after kReset";
+    EXPECT_GT(block->length, 0u);
+    EXPECT_LE(block->length, std::max(block_bytes_, kSmallBlockBytes));
+    received_.append(reinterpret_cast<const char*>(block->data), block->length);
+    held_.push_back(block);
+    EXPECT_LE(held_.size(), pipe_.block_credit.load());
+    block = next;
+  }
+  for (const ToGuest word :
+       {ToGuest::kConnected, ToGuest::kFailed, ToGuest::kEof, ToGuest::kReset, ToGuest::kClosed}) {
+    if (!words.Has(word)) continue;
+    EXPECT_FALSE(closed()) << "a word after kClosed";
+    EXPECT_FALSE(Heard(word)) << "said twice: " << static_cast<int>(word);
+    if (word == ToGuest::kFailed || word == ToGuest::kReset) error_ = pipe_.error;
+    words_.push_back(word);
   }
   TakeBack();
   if (closed()) {
@@ -145,13 +146,13 @@ void PlayedFlow::Listen() {
 }
 
 void PlayedFlow::Collect(BlockPool& blocks) {
-  ToHostMessage lost;
-  while (pipe_.to_host.Pop(lost)) bytes_out_ -= lost.value;
+  for (Chunk* chunk = pipe_.to_host.TakeAll(); chunk != nullptr; chunk = chunk->next) {
+    bytes_out_ -= chunk->length;
+  }
   TakeBack();
   EXPECT_EQ(bytes_out_, 0u) << "bytes of the stack are lost";
-  ToGuestMessage message;
-  while (pipe_.to_guest.Pop(message)) {
-    if (message.kind == ToGuest::kData) held_.push_back(message.block);
+  for (Block* block = pipe_.to_guest.TakeAll(); block != nullptr; block = block->next) {
+    held_.push_back(block);
   }
   for (Block* block = pipe_.returned.TakeAll(); block != nullptr;) {
     Block* next = block->next;
@@ -227,16 +228,6 @@ void PlayedStack::Until(std::string_view what, const std::function<bool()>& done
     if (Clock::now() > limit) throw std::runtime_error("waited in vain: " + std::string(what));
     Wait();
   }
-}
-
-void PlayedStack::SendAll(PlayedFlow& flow, std::string_view bytes) {
-  constexpr size_t kMessageBytes = 65'536;
-  Until("the relay takes everything", [&] {
-    while (!bytes.empty() && flow.TrySend(bytes.substr(0, kMessageBytes))) {
-      bytes.remove_prefix(std::min(kMessageBytes, bytes.size()));
-    }
-    return bytes.empty();
-  });
 }
 
 void PlayedStack::Shutdown() {

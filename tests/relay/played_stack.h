@@ -46,12 +46,11 @@ class PlayedFlow {
  public:
   PlayedFlow(PlayedStack& stack, std::vector<Endpoint> destinations, uint32_t block_bytes);
 
-  // One message of `bytes` in chunks of at most `chunk_bytes`. False if the pipe has no
-  // place for it now.
-  [[nodiscard]] bool TrySend(std::string_view bytes, size_t chunk_bytes = 16'384);
-  void Fin() { Say({.kind = ToHost::kFin}); }
-  void Close() { Say({.kind = ToHost::kClose}); }
-  void Abort() { Say({.kind = ToHost::kAbort}); }
+  // `bytes` in chunks of at most `chunk_bytes`.
+  void Send(std::string_view bytes, size_t chunk_bytes = 16'384);
+  void Fin() { Say(ToHost::kFin); }
+  void Close() { Say(ToHost::kClose); }
+  void Abort() { Say(ToHost::kAbort); }
   // After kClosed: the same pipe is another flow's.
   void Reopen(std::vector<Endpoint> destinations, uint32_t block_bytes = 65'480);
 
@@ -60,7 +59,8 @@ class PlayedFlow {
   void GiveBack(size_t count);
   [[nodiscard]] size_t blocks_held() const { return held_.size(); }
 
-  // What came: the host's bytes, and every message but kData in order.
+  // What came: the host's bytes and its words, in the order of ToGuest where several came
+  // at once.
   [[nodiscard]] const std::string& received() const { return received_; }
   [[nodiscard]] const std::vector<ToGuest>& words() const { return words_; }
   [[nodiscard]] bool Heard(ToGuest word) const;
@@ -71,7 +71,10 @@ class PlayedFlow {
   // Bytes to host that the relay has not given back.
   [[nodiscard]] uint64_t bytes_out() const { return bytes_out_; }
   // A hint from the relay's thread: it has taken all messages.
-  [[nodiscard]] bool all_messages_taken() const { return pipe_.to_host.empty(); }
+  [[nodiscard]] bool all_taken() const {
+    return pipe_.to_host.empty() && pipe_.words_to_host.Peek().empty();
+  }
+  void SetCredit(uint8_t blocks) { pipe_.block_credit.store(blocks); }
 
  private:
   friend class PlayedStack;
@@ -80,7 +83,7 @@ class PlayedFlow {
     std::string bytes;
   };
 
-  void Say(const ToHostMessage& message);
+  void Say(ToHost word);
   void Listen();
   void TakeBack();
   // The relay is gone: everything that is still under way.
@@ -111,8 +114,6 @@ class PlayedStack {
   void Pump();
   // Pumps until `done`; throws after a hard limit of real time.
   void Until(std::string_view what, const std::function<bool()>& done);
-  // Sends all of it, as the pipe has place.
-  void SendAll(PlayedFlow& flow, std::string_view bytes);
 
   // As a stack does at its end; flows stay readable, but nothing comes any more.
   void Shutdown();

@@ -190,7 +190,7 @@ TEST_P(RelayConnectTest, AbortEndsADialAtOnce) {
   {
     PlayedStack stack(form());
     PlayedFlow& flow = stack.Open({Loopback(family(), listener.port())});
-    stack.Until("the relay has begun", [&] { return flow.all_messages_taken(); });
+    stack.Until("the relay has begun", [&] { return flow.all_taken(); });
     AbortAndClose(stack, flow);
     EXPECT_EQ(flow.words(), std::vector<ToGuest>{ToGuest::kClosed});
   }

@@ -46,9 +46,7 @@ FlowAudit::Holding FlowAudit::Count(const Flow& flow) {
     block(*b);
     holding.block_bytes += b->length;
   }
-  flow.pipe.to_guest.ForEach([&](const ToGuestMessage& message) {
-    if (message.kind == ToGuest::kData) block(*message.block);
-  });
+  flow.pipe.to_guest.ForEach(block);
   flow.pipe.returned.ForEach(block);
   for (const auto& [owner, b] : flows_.acknowledged_) {
     if (owner == &flow) block(*b);
@@ -58,9 +56,7 @@ FlowAudit::Holding FlowAudit::Count(const Flow& flow) {
     for (; chunk != nullptr; chunk = chunk->next) bytes += chunk->length;
     return bytes;
   };
-  flow.pipe.to_host.ForEach([&](const ToHostMessage& message) {
-    if (message.kind == ToHost::kData) holding.at_relay += chunks(message.chunks);
-  });
+  flow.pipe.to_host.ForEach([&](const Chunk& chunk) { holding.at_relay += chunk.length; });
   flow.pipe.taken.ForEach([&](const Chunk& chunk) { holding.at_relay += chunk.length; });
   if (const Task* task = TaskOf(flow)) holding.at_relay += chunks(task->unwritten_head_);
   holding.pending = chunks(flow.pending_head);
@@ -128,7 +124,8 @@ void FlowAudit::AuditBytes(const Flow& flow, const Holding& holding) {
 
 // Something exists that will end the flow.
 void FlowAudit::AuditLife(const Flow& flow) {
-  const bool told = !flow.pipe.to_host.empty() || !flow.pipe.to_guest.empty();
+  const bool told =
+      !flow.pipe.words_to_host.Peek().empty() || !flow.pipe.words_to_guest.Peek().empty();
   const bool has_task = TaskOf(flow) != nullptr;
   switch (flow.state) {
     case FlowState::kFree:
