@@ -64,7 +64,7 @@ class FlowDecisions {
     return connected_ && !broken_ && !aborted_ && !write_blocked_ && unwritten_bytes_ > 0;
   }
   [[nodiscard]] bool MustShutWrite() const {
-    return connected_ && !broken_ && !aborted_ && guest_fin_ && !write_shut_ &&
+    return connected_ && !broken_ && !stack_closed_ && guest_fin_ && !write_shut_ &&
            unwritten_bytes_ == 0;
   }
   // Guest bytes that nobody will take any more: give them back.

@@ -85,7 +85,7 @@ class FramedTask final : public DatagramTask,
   };
 
   void Connect();
-  void OnConnected(boost::system::error_code error);
+  void OnConnected(int failed);
   // Waits for more of the stream, unless that is over or must wait.
   void Read();
   void OnRead(boost::system::error_code error, size_t bytes, bool into_message);
@@ -160,15 +160,15 @@ void FramedTask<Socket>::Connect() {
   const int error =
       socket_.Open(*relay_.options().socket_factory, relay_.options().RequestFor(peer_));
   if (error != 0) return EndReading({.kind = FaultKind::kNoSocket, .error = error});
-  socket_.AsyncConnect(peer_, [self = this->shared_from_this()](boost::system::error_code failed) {
-    self->OnConnected(failed);
+  if (const int failed = socket_.Connect(peer_); failed != EINPROGRESS) return OnConnected(failed);
+  socket_.AsyncConnected([self = this->shared_from_this()](boost::system::error_code failed) {
+    self->OnConnected(failed.value());
   });
 }
 
 template <typename Socket>
-void FramedTask<Socket>::OnConnected(boost::system::error_code error) {
+void FramedTask<Socket>::OnConnected(int failed) {
   if (state_ != State::kConnecting) return;
-  int failed = error.value();
   if (failed == 0 && socket_.ConnectedToItself()) failed = ECONNREFUSED;
   if (failed != 0) return EndReading({.kind = FaultKind::kNoSocket, .error = failed});
   state_ = State::kOpen;

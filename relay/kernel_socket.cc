@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -46,6 +47,15 @@ int KernelSocket::Assign(int descriptor, int domain) {
   }
   socket_.non_blocking(true, error);
   return error.value();
+}
+
+int KernelSocket::Connect(const Endpoint& destination) {
+  const SocketAddress address(destination);
+  const int descriptor = socket_.native_handle();
+  if (connect(descriptor, address.get(), address.length()) == 0) return 0;
+  if (errno != EINPROGRESS) return errno;
+  pollfd over{.fd = descriptor, .events = POLLOUT, .revents = 0};
+  return poll(&over, 1, 0) == 1 ? TakeError() : EINPROGRESS;
 }
 
 bool KernelSocket::ConnectedToItself() {

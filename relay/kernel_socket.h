@@ -60,13 +60,17 @@ class KernelSocket {
   // Takes a KernelAccepted over; 0 or an errno.
   [[nodiscard]] int Adopt(AcceptedSocket& accepted);
 
-  // Completes with error_code.
-  template <typename Token>
-  auto AsyncConnect(const Endpoint& destination, Token&& token) {
-    const SocketAddress address(destination);
-    return socket_.async_connect(
-        Socket::endpoint_type(address.get(), address.length(), IPPROTO_TCP),
-        std::forward<Token>(token));
+  // 0, an errno, or EINPROGRESS: AsyncConnected tells the end. To an address of the host's
+  // own it is over when connect(2) returns, which says EINPROGRESS all the same.
+  [[nodiscard]] int Connect(const Endpoint& destination);
+  // Completes with error_code. `handler` keeps this alive.
+  template <typename Handler>
+  void AsyncConnected(Handler handler) {
+    socket_.async_wait(Socket::wait_write, [this, handler = std::move(handler)](
+                                               boost::system::error_code error) mutable {
+      if (!error) error.assign(TakeError(), boost::system::system_category());
+      handler(error);
+    });
   }
   // Completes with error_code, size_t; the end is asio::error::eof.
   template <typename Token>

@@ -59,8 +59,9 @@ class TcpTask final : public FlowTask, public std::enable_shared_from_this<TcpTa
   // Blocks read in a row. Two, because a guest acknowledges every second segment.
   static constexpr size_t kReadBurstBlocks = 2;
 
-  // Neither may end the task; whoever is behind them calls Act().
-  void DialDestination(uint8_t index);
+  // None of these may end the task; whoever is behind them calls Act().
+  void Dial();
+  [[nodiscard]] bool OnConnectEnded(int error);
   void OnDialled(int error);
   [[nodiscard]] int OpenSocket(const Endpoint& destination);
   // Takes a listener's client over; 0 or an errno.
@@ -96,6 +97,7 @@ class TcpTask final : public FlowTask, public std::enable_shared_from_this<TcpTa
   boost::asio::cancellation_signal resume_;
   std::shared_ptr<FlowTask> self_;
   std::unique_ptr<OpenRequest> request_;  // while dialling
+  uint8_t dialled_ = 0;                   // of its destinations
   Chunk* unwritten_head_ = nullptr;
   Chunk* unwritten_tail_ = nullptr;
   uint32_t unwritten_offset_ = 0;  // bytes of unwritten_head_ already written
@@ -124,27 +126,36 @@ void TcpTask<Socket>::Begin(std::shared_ptr<FlowTask> self) {
   if (request_->inbound != nullptr) {
     OnDialled(Adopt(*request_->inbound));
   } else {
-    DialDestination(0);
+    Dial();
   }
 }
 
 template <typename Socket>
-void TcpTask<Socket>::DialDestination(uint8_t index) {
-  if (index >= request_->destination_count) return OnDialled(EINVAL);
-  const Endpoint& destination = request_->destinations[index];
-  if (const int error = OpenSocket(destination); error != 0) return OnDialled(error);
-  socket_.AsyncConnect(destination, [self = this->shared_from_this(), index](Error error) {
-    if (self->pipe_ == nullptr) return;
-    int result = error.value();
-    if (result == 0 && self->socket_.ConnectedToItself()) result = ECONNREFUSED;
-    if (result != 0) self->socket_.Close(false);
-    if (result == ECONNREFUSED && index + 1 < self->request_->destination_count) {
-      self->DialDestination(index + 1);
-    } else {
-      self->OnDialled(result);
+void TcpTask<Socket>::Dial() {
+  while (dialled_ < request_->destination_count) {
+    const Endpoint& destination = request_->destinations[dialled_++];
+    if (const int error = OpenSocket(destination); error != 0) return OnDialled(error);
+    const int error = socket_.Connect(destination);
+    if (error != EINPROGRESS) {
+      if (OnConnectEnded(error)) return;
+      continue;
     }
-    self->Act();
-  });
+    return socket_.AsyncConnected([self = this->shared_from_this()](Error result) {
+      if (self->pipe_ == nullptr) return;
+      if (!self->OnConnectEnded(result.value())) self->Dial();
+      self->Act();
+    });
+  }
+}
+
+// False if the next destination is to be dialled.
+template <typename Socket>
+bool TcpTask<Socket>::OnConnectEnded(int error) {
+  if (error == 0 && socket_.ConnectedToItself()) error = ECONNREFUSED;
+  if (error != 0) socket_.Close(false);
+  if (error == ECONNREFUSED && dialled_ < request_->destination_count) return false;
+  OnDialled(error);
+  return true;
 }
 
 template <typename Socket>

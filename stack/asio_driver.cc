@@ -96,9 +96,12 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     return absl::ResourceExhaustedError("cannot watch the link: no descriptors left");
   }
 
+  // Behind whatever is ready now, and what that makes ready: the end that a host said right
+  // behind its bytes leaves with them, in one segment.
   void SchedulePass() {
     if (std::exchange(pass_scheduled_, true)) return;
-    asio::post(io_, [self = shared_from_this()] { self->RunPass(); });
+    asio::post(io_,
+               [self = shared_from_this()] { asio::post(self->io_, [self] { self->RunPass(); }); });
   }
 
   void RunPass() {

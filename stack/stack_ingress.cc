@@ -16,7 +16,8 @@ namespace penstock {
 
 void Stack::Impl::ReceiveFrames() {
   link_drained_ = false;
-  for (size_t total = 0; total < kFramesPerPass;) {
+  size_t pass_bytes = 0;
+  for (size_t total = 0; total < kFramesPerPass && pass_bytes < kBytesPerPass;) {
     const size_t count = link_->Receive(now_, frames_);
     if (count > 0 && now_ - last_frame_ > std::chrono::seconds(1)) flows_->OnGuestAwake();
     if (count > 0) last_frame_ = now_;
@@ -27,6 +28,7 @@ void Stack::Impl::ReceiveFrames() {
     }
     counters_.frames_to_host.Add(count);
     counters_.link_bytes_to_host.Add(bytes);
+    pass_bytes += bytes;
     total += count;
     if (count < frames_.size()) {
       link_drained_ = true;

@@ -301,7 +301,10 @@ void TcpFlows::Feed(Flow& flow) {
     if (room == 0) break;
     const uint32_t bytes = std::min(room, rest);
     const bool last = bytes == rest && block->next == nullptr;
-    if (!engine_.Write(flow.pcb, {block->data + flow.unwritten_offset, bytes}, last)) break;
+    const bool fin = last && flow.host_eof && !flow.fin_to_guest && !flow.host_reset;
+    const Behind behind = fin ? Behind::kFin : last ? Behind::kNothing : Behind::kMore;
+    if (!engine_.Write(flow.pcb, {block->data + flow.unwritten_offset, bytes}, behind)) break;
+    flow.fin_to_guest |= fin;
     flow.unwritten_offset += bytes;
     flow.in_flight_bytes += bytes;
     if (flow.timed_bytes == 0) {

@@ -105,12 +105,11 @@ bool TcpFlows::AnswerWithPage(Flow& flow) {
   const std::span<const uint8_t> page(reinterpret_cast<const uint8_t*>(kPage.data()), kPage.size());
   if (flow.bytes_to_guest > 0 || flow.block_bytes > 0) return false;
   if (!flow.pcb.alive() || engine_.SendRoom(flow.pcb, kPage.size()) < kPage.size()) return false;
-  if (!engine_.Write(flow.pcb, page, true)) return false;
+  if (!engine_.Write(flow.pcb, page, Behind::kFin)) return false;
   counters_.pages_to_guest.Add(1);
   flow.answering = true;
   flow.looking_since = now_;
   DiscardPending(flow);
-  engine_.ShutdownWrite(flow.pcb);
   flow.fin_to_guest = true;
   return true;
 }

@@ -383,18 +383,22 @@ uint32_t Engine::SendRoom(const Pcb& pcb, uint32_t wanted) const {
   return std::min(wanted, mss);
 }
 
-bool Engine::Write(Pcb& pcb, std::span<const uint8_t> data, bool push) {
+bool Engine::Write(Pcb& pcb, std::span<const uint8_t> data, Behind behind) {
   struct tcp_pcb* raw = pcb.pcb_;
   // The newest window rides on the data.
   if (static_cast<int32_t>(raw->rcv_nxt + raw->rcv_wnd - raw->rcv_ann_right_edge) > 0) {
     raw->rcv_ann_wnd = raw->rcv_wnd;
   }
   Scope scope(*this, &pcb);
-  const u8_t flags = push ? 0 : TCP_WRITE_FLAG_MORE;
+  const u8_t flags = behind == Behind::kMore ? TCP_WRITE_FLAG_MORE : 0;
   if (tcp_write(raw, data.data(), static_cast<u16_t>(data.size()), flags) != ERR_OK) {
     return false;
   }
-  tcp_output(raw);
+  if (behind == Behind::kFin) {
+    tcp_shutdown(raw, 0, 1);
+  } else {
+    tcp_output(raw);
+  }
   // The acknowledgement rode on the data, if it left.
   if (raw->unsent == nullptr) pcb.must_acknowledge = false;
   return true;

@@ -161,6 +161,13 @@ struct EngineOptions {
   SipKey isn_key = RandomSipKey();
 };
 
+// What follows bytes to the guest.
+enum class Behind {
+  kMore,
+  kNothing,  // for now: the guest is to pass on what it has
+  kFin,      // in the same segment
+};
+
 struct OpenOptions {
   // Payload of a segment that the guest takes. Connect: what it will probably offer,
   // until SetNegotiatedMss.
@@ -209,7 +216,7 @@ class Engine final {
   [[nodiscard]] uint32_t SendRoom(const Pcb& pcb, uint32_t wanted) const;
   // Sends `data`, which stays where it is until acknowledged. At most SendRoom().
   // False if lwIP had no memory: nothing was taken.
-  [[nodiscard]] bool Write(Pcb& pcb, std::span<const uint8_t> data, bool push);
+  [[nodiscard]] bool Write(Pcb& pcb, std::span<const uint8_t> data, Behind behind);
   // FIN after everything written.
   void ShutdownWrite(Pcb& pcb);
   // Sends what may leave now (after the sink had no room).

@@ -207,7 +207,7 @@ int SimSocket::Adopt(AcceptedSocket& accepted) {
   return 0;
 }
 
-void SimSocket::Connect(HostPeer::Handler handler) {
+void SimSocket::BeginConnect(HostPeer::Handler handler) {
   peer_->connect_ = std::move(handler);
   const auto peer = peer_;  // on_dial may fail it at once
   if (peer->host_.on_dial) {

@@ -182,10 +182,10 @@ class SimSocket {
   [[nodiscard]] int Open(SocketFactory& factory, const SocketRequest& request);
   [[nodiscard]] int Adopt(AcceptedSocket& accepted);
 
-  template <typename Token>
-  auto AsyncConnect(const Endpoint&, Token&& token) {
-    return boost::asio::async_initiate<Token, void(boost::system::error_code)>(
-        [this](auto handler) { Connect(WithoutBytes(std::move(handler))); }, token);
+  [[nodiscard]] int Connect(const Endpoint&) { return EINPROGRESS; }
+  template <typename HandlerOfError>
+  void AsyncConnected(HandlerOfError handler) {
+    BeginConnect(WithoutBytes(std::move(handler)));
   }
   template <typename Token>
   auto AsyncReadSome(std::span<uint8_t> room, Token&& token) {
@@ -240,7 +240,7 @@ class SimSocket {
       std::move(handler)(error);
     };
   }
-  void Connect(HostPeer::Handler handler);
+  void BeginConnect(HostPeer::Handler handler);
 
   std::shared_ptr<HostPeer> peer_;
 };

@@ -232,7 +232,7 @@ TEST_P(EngineTest, SendsWithoutACopyUntilAcknowledged) {
   conversation.Handshake();
   const std::string bytes = "from the host";
   ASSERT_EQ(engine_.SendRoom(conversation.pcb, 13), 13u);
-  ASSERT_TRUE(engine_.Write(conversation.pcb, View(bytes), true));
+  ASSERT_TRUE(engine_.Write(conversation.pcb, View(bytes), Behind::kNothing));
   const Sent segment = sink_.Take();
   EXPECT_EQ(segment.payload, bytes);
   EXPECT_EQ(conversation.pcb.acknowledged_bytes, 0u);
@@ -248,7 +248,7 @@ TEST_P(EngineTest, WhatTheSinkRefusedLeavesLater) {
   Conversation conversation(engine_, sink_, TupleOf(GetParam()));
   conversation.Handshake();
   sink_.full = true;
-  ASSERT_TRUE(engine_.Write(conversation.pcb, View("late"), true));
+  ASSERT_TRUE(engine_.Write(conversation.pcb, View("late"), Behind::kNothing));
   EXPECT_EQ(engine_.SendRoom(conversation.pcb, 10), 0u) << "first what waits";
   EXPECT_TRUE(conversation.pcb.NeedsTick());
   sink_.full = false;
@@ -259,7 +259,7 @@ TEST_P(EngineTest, WhatTheSinkRefusedLeavesLater) {
 TEST_P(EngineTest, SendsAgainByTimer) {
   Conversation conversation(engine_, sink_, TupleOf(GetParam()));
   conversation.Handshake();
-  ASSERT_TRUE(engine_.Write(conversation.pcb, View("lost"), true));
+  ASSERT_TRUE(engine_.Write(conversation.pcb, View("lost"), Behind::kNothing));
   const Sent first = sink_.Take();
   Pcb* const armed[] = {&conversation.pcb};
   int ticks = 0;
