@@ -220,7 +220,8 @@ bool GuestDatagrams::SendOne(Mapping& mapping, const Packet& packet, const Endpo
     if (packet.segment_bytes != 0) counters_.udp_lost_at_socket.Add(1);
     return false;
   }
-  std::ranges::copy(payload, datagram->data);
+  // Not ranges::copy: where the source is const, that of g++ 12 copies byte by byte.
+  std::copy(payload.begin(), payload.end(), datagram->data);
   datagram->path.peer = host;
   // Who is behind the gateway's own address is no hop away from it.
   const bool alias = host.address != packet.destination;
@@ -324,7 +325,7 @@ void GuestDatagrams::FaultToGuest(Mapping& mapping, const Datagram& datagram) {
   } else {
     PutEchoIdentifier(mapping.guest.port, payload);
   }
-  std::ranges::copy(payload, packet.begin() + static_cast<ptrdiff_t>(used));
+  std::copy(payload.begin(), payload.end(), packet.begin() + static_cast<ptrdiff_t>(used));
   used += payload.size();
 
   // Errors come from who the guest could have asked.

@@ -235,7 +235,7 @@ bool UdpPorts::SendOne(Port& port, UdpPeer& peer, std::span<const uint8_t> paylo
     if (several) counters_.udp_lost_at_socket.Add(1);
     return false;
   }
-  std::ranges::copy(payload, datagram->data);
+  std::copy(payload.begin(), payload.end(), datagram->data);
   datagram->path = peer.path;
   ends_.Send(port, datagram);
   counters_.udp_datagrams_to_host.Add(1);

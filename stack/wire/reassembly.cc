@@ -213,7 +213,7 @@ Reassembly::Set* Reassembly::Begin(const Fragment& fragment, Time now) {
 
 void Reassembly::Store(Set& set, const Fragment& fragment) {
   const Piece piece = PieceOf(fragment);
-  std::ranges::copy(fragment.payload, set.payload() + piece.begin);
+  std::copy(fragment.payload.begin(), fragment.payload.end(), set.payload() + piece.begin);
   if (piece.begin == 0) {
     set.header_bytes = static_cast<uint32_t>(fragment.headers.size());
     set.protocol = fragment.protocol;
