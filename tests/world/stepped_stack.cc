@@ -4,14 +4,14 @@
 #include <stdexcept>
 #include <utility>
 
-#include "tests/world/sim_datagrams.h"
 #include "tests/world/sim_listener.h"
 
 namespace penstock {
 
 using world::SimHost;
 
-SteppedStack::SteppedStack(Form form, Config config, std::unique_ptr<Link> link, uint64_t seed)
+SteppedStack::SteppedStack(Form form, Config config, std::unique_ptr<Link> link, uint64_t seed,
+                           const Makers& makers)
     : form_(form), work_(io_.get_executor()), host_(std::make_shared<SimHost>(io_)) {
   config.relay_threads = 0;
   config.follow_host_routes = false;
@@ -26,8 +26,8 @@ SteppedStack::SteppedStack(Form form, Config config, std::unique_ptr<Link> link,
   inside->make_udp_task_ = &world::MakeSimUdpTask;
   inside->make_pair_ = &world::MakeSimPair;
   RelayOptions options = inside->MakeRelayOptions();
-  options.make_task = &world::MakeSimTask;
-  options.make_guest_socket = &world::MakeSimGuestSocket;
+  options.make_task = makers.make_task;
+  options.make_guest_socket = makers.make_guest_socket;
   relay_ = std::make_shared<Relay>(io_, std::move(options), inside->doorbell());
   if (absl::Status opened = inside->Open(relay_); !opened.ok()) {
     throw std::runtime_error(opened.ToString());

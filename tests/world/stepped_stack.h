@@ -13,10 +13,12 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "relay/relay.h"
 #include "stack/stack.h"
 #include "stack/stack_impl.h"
+#include "tests/world/sim_datagrams.h"
 #include "tests/world/sim_host.h"
 
 namespace penstock {
@@ -25,9 +27,17 @@ namespace penstock {
 class SteppedStack final {
  public:
   enum class Form : uint8_t { kOneThread, kRelayThread };
+  // Who makes the relay's tasks: over the simulated host's sockets, or somebody's own.
+  struct Makers {
+    FlowTaskMaker make_task = &world::MakeSimTask;
+    GuestSocketMaker make_guest_socket = &world::MakeSimGuestSocket;
+  };
 
   // The config's factory and ISN key are set here, so that runs repeat.
-  SteppedStack(Form form, Config config, std::unique_ptr<Link> link, uint64_t seed);
+  SteppedStack(Form form, Config config, std::unique_ptr<Link> link, uint64_t seed)
+      : SteppedStack(form, std::move(config), std::move(link), seed, Makers{}) {}
+  SteppedStack(Form form, Config config, std::unique_ptr<Link> link, uint64_t seed,
+               const Makers& makers);
   ~SteppedStack();
   SteppedStack(const SteppedStack&) = delete;
   SteppedStack& operator=(const SteppedStack&) = delete;
