@@ -46,6 +46,7 @@
   X(epoll_pwait)          \
   X(epoll_ctl)            \
   X(poll)                 \
+  X(ppoll)                \
   X(socket)               \
   X(connect)              \
   X(bind)                 \
@@ -170,6 +171,10 @@ PENSTOCK_WRAP(int, epoll_ctl, (int fd, int change, int of, epoll_event* event),
               (fd, change, of, event))
 PENSTOCK_WRAP(int, poll, (pollfd * descriptors, nfds_t count, int timeout),
               (descriptors, count, timeout))
+PENSTOCK_WRAP(int, ppoll,
+              (pollfd * descriptors, nfds_t count, const timespec* timeout,
+               const sigset_t* signals),
+              (descriptors, count, timeout, signals))
 PENSTOCK_WRAP(int, socket, (int domain, int type, int protocol), (domain, type, protocol))
 PENSTOCK_WRAP(int, connect, (int fd, const Address* to, socklen_t length), (fd, to, length))
 PENSTOCK_WRAP(int, bind, (int fd, const Address* to, socklen_t length), (fd, to, length))

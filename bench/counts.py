@@ -23,7 +23,7 @@ COUNT = struct.Struct("24sQQQ")  # Count of calls_preload.cc
 
 SEND = ("send", "sendto", "sendmsg", "sendmmsg")
 RECEIVE = ("recv", "recvfrom", "recvmsg", "recvmmsg")
-WAITS = ("epoll_wait", "epoll_pwait")
+WAITS = ("epoll_wait", "epoll_pwait", "ppoll")  # the last: a poll thread beside relay threads
 
 
 def is_transfer(name):
@@ -104,7 +104,7 @@ class Counts:
                        for name, count in self.by_name.items()})
 
     def wake_ups(self):
-        """Returns of epoll_wait with an event."""
+        """Returns of epoll_wait, or its like, with an event."""
         return self.calls(*WAITS) - self.looks()
 
     def looks(self):
@@ -171,13 +171,22 @@ def cpu_seconds(stack):
     return [count / os.sysconf("SC_CLK_TCK") for count in ticks]
 
 
-def measure(stack, cell):
-    """A stretch of `cell`: counts, the units that were done in it, CPU seconds."""
+def stretches(stack, cell, number):
+    """Of so many in a row: counts, the units that were done in it, CPU seconds."""
     with cell.ends(stack):
         begun = cell.units(stack.counts()) / cell.scale
         before = wait_for(stack, cell, begun + cell.warm_up)
         cpu_before = cpu_seconds(stack)
-        after = wait_for(stack, cell, cell.units(before) / cell.scale + cell.counted)
-        cpu = [now - then for now, then in zip(cpu_seconds(stack), cpu_before)]
-    counts = after - before
-    return counts, cell.units(counts) / cell.scale, cpu
+        for _ in range(number):
+            done = cell.units(before) / cell.scale
+            after = wait_for(stack, cell, done + cell.counted / number)
+            cpu_after = cpu_seconds(stack)
+            counts = after - before
+            yield (counts, cell.units(counts) / cell.scale,
+                   [now - then for now, then in zip(cpu_after, cpu_before)])
+            before, cpu_before = after, cpu_after
+
+
+def measure(stack, cell):
+    """The whole of it as one stretch."""
+    return list(stretches(stack, cell, 1))[0]
