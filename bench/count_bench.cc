@@ -118,7 +118,7 @@ bool Run(const std::string& name) {
   if (name == "sizes") return PrintSizes();
   const std::optional<Cell> cell = CellFor(name);
   if (!cell) return false;
-  CountedWorld world(std::max<size_t>(cell->flows, 16'384));
+  CountedWorld world(cell->flows);
   if (FlowCount(name)) world.AcknowledgeAtOnce();
   world.Open(cell->flows);
   cell->work(world, cell->warm_up);

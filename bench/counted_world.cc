@@ -128,7 +128,7 @@ Config ConfigFor(size_t flow_count_max) {
   config.mtu = kMtu;
   config.guest_mac = kGuestMac;
   config.router_advertisements = false;
-  config.flow_count_max = static_cast<uint32_t>(flow_count_max);
+  config.flow_count_max = std::max(config.flow_count_max, static_cast<uint32_t>(flow_count_max));
   return config;
 }
 
