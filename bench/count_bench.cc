@@ -100,8 +100,6 @@ bool PrintSizes() {
   const std::pair<const char*, size_t> sizes[] = {
       {"Flow", sizeof(Flow)},
       {"FlowPipe", sizeof(FlowPipe)},
-      {"FlowPipe::to_host", sizeof(FlowPipe::to_host)},
-      {"FlowPipe::to_guest", sizeof(FlowPipe::to_guest)},
       {"Pcb", sizeof(Pcb)},
       {"TcpTuple, there and in Pcb", sizeof(TcpTuple)},
       {"Endpoint client", sizeof(Endpoint)},

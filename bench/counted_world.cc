@@ -16,8 +16,11 @@
 #include "tests/world/timeline.h"
 
 // A stack has no more flows than its process may have descriptors. Flows have none here, so
-// libc's function of this name gives way, in this program, to one that knows no limit.
-extern "C" int getrlimit(__rlimit_resource_t, rlimit* limit) noexcept {
+// libc's function of this name gives way, in this program, to one that knows no such limit.
+extern "C" int getrlimit(__rlimit_resource_t resource, rlimit* limit) noexcept {
+  if (resource != RLIMIT_NOFILE) {
+    return prlimit(0, static_cast<__rlimit_resource>(resource), nullptr, limit);
+  }
   *limit = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
   return 0;
 }
