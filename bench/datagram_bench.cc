@@ -21,28 +21,24 @@
 // seconds at the beginning says "no answer" and fails.
 //
 // One thread.
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <iostream>
 #include <limits>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "bench/program.h"
 
 namespace penstock {
 namespace {
@@ -67,32 +63,6 @@ struct Options {
   Seconds window{2.0};
   std::vector<std::string> watched_pids;
 };
-
-[[noreturn]] void Fail(const std::string& what) {
-  std::cerr << "datagram_bench: " << what << "\n";
-  std::_Exit(1);
-}
-
-[[noreturn]] void FailErrno(const std::string& what) { Fail(what + ": " + std::strerror(errno)); }
-
-std::vector<std::string> Split(const std::string& text, char separator) {
-  std::vector<std::string> parts;
-  std::istringstream stream(text);
-  for (std::string part; std::getline(stream, part, separator);) parts.push_back(part);
-  return parts;
-}
-
-sockaddr_in ParseEndpoint(const std::string& text) {
-  sockaddr_in endpoint{};
-  endpoint.sin_family = AF_INET;
-  const size_t colon = text.rfind(':');
-  if (colon == std::string::npos ||
-      inet_pton(AF_INET, text.substr(0, colon).c_str(), &endpoint.sin_addr) != 1) {
-    Fail("--connect wants ADDRESS:PORT with an IPv4 address, not " + text);
-  }
-  endpoint.sin_port = htons(static_cast<uint16_t>(std::stoul(text.substr(colon + 1))));
-  return endpoint;
-}
 
 Options ParseOptions(int argc, char** argv) {
   if (argc < 2 || argc % 2 != 0) {
@@ -121,22 +91,6 @@ Options ParseOptions(int argc, char** argv) {
     }
   }
   return options;
-}
-
-// User and system time of the processes with all their threads.
-double CpuSeconds(const std::vector<std::string>& pids) {
-  double seconds = 0;
-  for (const std::string& pid : pids) {
-    std::ifstream file("/proc/" + pid + "/stat");
-    std::string stat;
-    std::getline(file, stat);
-    const size_t name_end = stat.rfind(')');  // the name may hold blanks itself
-    if (name_end == std::string::npos) Fail("process " + pid + ", whose CPU time counts, is gone");
-    const std::vector<std::string> fields = Split(stat.substr(name_end + 2), ' ');
-    seconds += (std::stod(fields.at(11)) + std::stod(fields.at(12))) /
-               static_cast<double>(sysconf(_SC_CLK_TCK));
-  }
-  return seconds;
 }
 
 int Open(const Options& options) {
@@ -203,7 +157,7 @@ void RunSink(const Options& options) {
   for (Clock::time_point now = Clock::now(); now < end; now = Clock::now()) {
     if (!measuring && now >= begin) {
       measuring = true;
-      cpu_before = CpuSeconds(options.watched_pids);
+      cpu_before = UsageOf(options.watched_pids).cpu_seconds;
     }
     if (!Readable(socket, 10)) continue;
     const std::optional<uint64_t> number = Receive(socket, room, MSG_DONTWAIT);
@@ -212,7 +166,7 @@ void RunSink(const Options& options) {
     lowest = std::min(lowest, *number);
     highest = std::max(highest, *number);
   }
-  const double cpu_seconds = CpuSeconds(options.watched_pids) - cpu_before;
+  const double cpu_seconds = UsageOf(options.watched_pids).cpu_seconds - cpu_before;
   const uint64_t sent = count == 0 ? 0 : highest - lowest + 1;
   std::printf("{\"datagrams\": %llu, \"lost\": %llu, \"seconds\": %.6f, \"cpu_seconds\": %.6f}\n",
               static_cast<unsigned long long>(count),
@@ -300,11 +254,7 @@ void RunTrips(const Options& options) {
 
 int Main(int argc, char** argv) {
   const Options options = ParseOptions(argc, argv);
-  rlimit limit{};  // thousands of sockets want more descriptors than the usual soft limit
-  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-    limit.rlim_cur = limit.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
-  }
+  RaiseDescriptorLimit();
   if (options.mode == "sink") {
     RunSink(options);
   } else if (options.mode == "source") {

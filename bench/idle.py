@@ -58,12 +58,12 @@ def print_against(what, value, text, target, unit):
 
 def measure_rounds(few, many, options):
     """which -> list of (median round trip beside few, beside many), microseconds."""
-    pairs = {"one": [], "any": []}
+    pairs = {"one": [], "random": []}
     for talk in (few, many):  # warm-up
         talk.ping("one", 0.2)
     for number in range(1, options.rounds + 1):
         line = [f"  round {number}/{options.rounds}:"]
-        for which, name in (("one", "active connection"), ("any", "each in turn")):
+        for which, name in (("one", "active connection"), ("random", "a random one")):
             beside = [talk.ping(which, options.seconds)["median_us"] for talk in (few, many)]
             pairs[which].append(beside)
             line.append(f"{name} {beside[0]:.1f} us beside {FEW}, {beside[1]:.1f} us beside"

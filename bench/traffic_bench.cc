@@ -6,7 +6,7 @@
 //   traffic_bench source [--connect A:P] --streams N
 //   traffic_bench echo [--close]
 //   traffic_bench talk   --connect A:P
-//   traffic_bench crr    --connect A:P --parallel N --seconds S
+//   traffic_bench crr    --connect A:P --parallel N --seconds S [--watch PID,…]
 //
 // Without --connect it listens, on a port chosen by the system or on that of --port, and
 // prints "port N". Every result is one line of JSON on standard output.
@@ -14,25 +14,26 @@
 // `sink` counts what arrives: bytes that its recv() returned between the end of the
 // warm-up and the end of the window; whatever the sender, the stack or a kernel
 // still holds is not counted. With --watch it takes the CPU time of those processes
-// over the same window. `source` sends until its peer is gone.
+// over the same window, and their resident memory at its end. `source` sends until its
+// peer is gone.
 //
 // `echo` answers each read with the same bytes; with --close it then closes, as an
 // HTTP server does without keep-alive, so that TIME_WAIT is on its side. `crr` makes
-// connect-request-close rounds against it, `--parallel` at once, from one thread.
+// connect-request-close rounds against it, `--parallel` at once, from one thread; with
+// --watch it takes the CPU time of those processes meanwhile.
 //
 // `talk` obeys lines on standard input: "open N" (have N connections, each proven by
-// one byte there and back), "ping one S" and "ping any S" (round trips of one byte for
-// S seconds on the first connection, or on each in turn). It ends with its input.
+// one byte there and back), "ping one S" and "ping random S" (round trips of one byte for
+// S seconds on the first connection, or each on one that chance chooses). It ends with
+// its input.
 //
 // Threads: `sink` and `source` have one per stream, that blocks in recv() or send();
 // the others have only the main thread.
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -46,15 +47,17 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <optional>
+#include <random>
 #include <sstream>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
+
+#include "bench/program.h"
 
 namespace penstock {
 namespace {
@@ -81,32 +84,6 @@ struct Options {
   bool close_after_reply = false;
   std::vector<std::string> watched_pids;
 };
-
-[[noreturn]] void Fail(const std::string& what) {
-  std::cerr << "traffic_bench: " << what << "\n";
-  std::_Exit(1);
-}
-
-[[noreturn]] void FailErrno(const std::string& what) { Fail(what + ": " + std::strerror(errno)); }
-
-std::vector<std::string> Split(const std::string& text, char separator) {
-  std::vector<std::string> parts;
-  std::istringstream stream(text);
-  for (std::string part; std::getline(stream, part, separator);) parts.push_back(part);
-  return parts;
-}
-
-sockaddr_in ParseEndpoint(const std::string& text) {
-  sockaddr_in endpoint{};
-  endpoint.sin_family = AF_INET;
-  const size_t colon = text.rfind(':');
-  if (colon == std::string::npos ||
-      inet_pton(AF_INET, text.substr(0, colon).c_str(), &endpoint.sin_addr) != 1) {
-    Fail("--connect wants ADDRESS:PORT with an IPv4 address, not " + text);
-  }
-  endpoint.sin_port = htons(static_cast<uint16_t>(std::stoul(text.substr(colon + 1))));
-  return endpoint;
-}
 
 Options ParseOptions(int argc, char** argv) {
   if (argc < 2) Fail("usage: traffic_bench sink|source|echo|talk|crr [options]");
@@ -233,27 +210,13 @@ struct alignas(64) StreamCount {
 struct BulkSample {
   Clock::time_point time;
   uint64_t bytes = 0;
-  double cpu_seconds = 0;
+  ProcessUsage usage;
   size_t streams_ended = 0;
 };
 
-// User and system time of a process with all its threads, living and gone.
-double CpuSeconds(const std::string& pid) {
-  std::ifstream file("/proc/" + pid + "/stat");
-  std::string stat;
-  std::getline(file, stat);
-  // The fields behind the name, which may hold blanks and parentheses itself:
-  // the first is field 3, the state; utime and stime are fields 14 and 15.
-  const size_t name_end = stat.rfind(')');
-  if (name_end == std::string::npos) Fail("process " + pid + ", whose CPU time counts, is gone");
-  const std::vector<std::string> fields = Split(stat.substr(name_end + 2), ' ');
-  const double ticks = std::stod(fields.at(11)) + std::stod(fields.at(12));
-  return ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
-}
-
 BulkSample TakeSample(const Options& options, const StreamCount* counts) {
   BulkSample sample;
-  for (const std::string& pid : options.watched_pids) sample.cpu_seconds += CpuSeconds(pid);
+  sample.usage = UsageOf(options.watched_pids);
   sample.time = Clock::now();
   for (size_t i = 0; i < options.streams; ++i) {
     sample.bytes += counts[i].bytes.load(std::memory_order_relaxed);
@@ -283,10 +246,11 @@ void RunSink(const Options& options) {
   std::this_thread::sleep_for(options.window);
   const BulkSample end = TakeSample(options, counts.get());
   std::printf(
-      "{\"bytes\": %llu, \"seconds\": %.6f, \"cpu_seconds\": %.3f, \"streams_ended\": %zu}\n",
+      "{\"bytes\": %llu, \"seconds\": %.6f, \"cpu_seconds\": %.3f, \"resident_bytes\": %llu, "
+      "\"streams_ended\": %zu}\n",
       static_cast<unsigned long long>(end.bytes - begin.bytes),
-      Seconds(end.time - begin.time).count(), end.cpu_seconds - begin.cpu_seconds,
-      end.streams_ended);
+      Seconds(end.time - begin.time).count(), end.usage.cpu_seconds - begin.usage.cpu_seconds,
+      static_cast<unsigned long long>(end.usage.resident_bytes), end.streams_ended);
   std::fflush(stdout);
   std::_Exit(0);  // the streams' threads still run
 }
@@ -390,21 +354,20 @@ double Percentile(std::vector<double>& samples, double share) {
   return samples[static_cast<size_t>(rank)];
 }
 
-void Ping(const std::vector<int>& sockets, bool any, Seconds window) {
+void Ping(const std::vector<int>& sockets, bool random, Seconds window) {
   if (sockets.empty()) Fail("ping: no connection is open");
   std::vector<double> microseconds;
-  // A stride that is no divisor of usual counts: neighbours in turn would profit
-  // from caches that a real mix of connections does not have.
-  constexpr size_t kStride = 7919;
-  size_t index = 0;
+  std::minstd_rand chance;  // the same choices in every run
+  std::uniform_int_distribution<size_t> choice(0, sockets.size() - 1);
   const auto begin = Clock::now();
   auto now = begin;
   while (now - begin < window) {
-    RoundTrip(sockets[index]);
+    const int socket = sockets[random ? choice(chance) : 0];
+    now = Clock::now();
+    RoundTrip(socket);
     const auto after = Clock::now();
     microseconds.push_back(std::chrono::duration<double, std::micro>(after - now).count());
     now = after;
-    if (any) index = (index + kStride) % sockets.size();
   }
   std::printf(
       "{\"round_trips\": %zu, \"per_second\": %.1f, \"median_us\": %.2f, \"p99_us\": %.2f}\n",
@@ -427,7 +390,7 @@ void RunTalk(const Options& options) {
       std::string which;
       double seconds = 0;
       words >> which >> seconds;
-      Ping(sockets, which == "any", Seconds(seconds));
+      Ping(sockets, which == "random", Seconds(seconds));
     } else {
       Fail("talk: unknown command: " + line);
     }
@@ -442,12 +405,16 @@ void RunTalk(const Options& options) {
 class CloseRounds {
  public:
   explicit CloseRounds(const Options& options)
-      : to_(*options.connect_to), window_(options.window), slots_(options.parallel) {
+      : to_(*options.connect_to),
+        window_(options.window),
+        watched_pids_(options.watched_pids),
+        slots_(options.parallel) {
     epoll_ = epoll_create1(EPOLL_CLOEXEC);
     if (epoll_ < 0) FailErrno("epoll_create1");
   }
 
   void Run() {
+    const double cpu_before = UsageOf(watched_pids_).cpu_seconds;
     const auto begin = Clock::now();
     auto now = begin;
     auto next_sweep = begin;
@@ -464,12 +431,13 @@ class CloseRounds {
         Advance(slots_[event.data.u64], event.events, now);
       }
     }
+    const double cpu_seconds = UsageOf(watched_pids_).cpu_seconds - cpu_before;
     std::printf(
         "{\"rounds\": %zu, \"per_second\": %.1f, \"failed\": %zu, \"unanswered\": %zu, "
-        "\"median_us\": %.2f, \"p99_us\": %.2f}\n",
+        "\"cpu_seconds\": %.3f, \"median_us\": %.2f, \"p99_us\": %.2f}\n",
         microseconds_.size(),
         static_cast<double>(microseconds_.size()) / Seconds(now - begin).count(), failed_,
-        Unanswered(now), microseconds_.empty() ? 0 : Percentile(microseconds_, 0.5),
+        Unanswered(now), cpu_seconds, microseconds_.empty() ? 0 : Percentile(microseconds_, 0.5),
         microseconds_.empty() ? 0 : Percentile(microseconds_, 0.99));
   }
 
@@ -540,6 +508,7 @@ class CloseRounds {
 
   const sockaddr_in to_;
   const Seconds window_;
+  const std::vector<std::string> watched_pids_;
   int epoll_ = -1;
   std::vector<Slot> slots_;
   std::vector<double> microseconds_;
@@ -547,14 +516,6 @@ class CloseRounds {
 };
 
 // ---- Main ----------------------------------------------------------------------
-
-// Ten thousand connections want more descriptors than the usual soft limit.
-void RaiseDescriptorLimit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) FailErrno("getrlimit");
-  limit.rlim_cur = limit.rlim_max;
-  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) FailErrno("setrlimit");
-}
 
 int Main(int argc, char** argv) {
   const Options options = ParseOptions(argc, argv);
