@@ -37,8 +37,11 @@ HOST_PORTS = itertools.count(8001)
 # Files of the run: over this folder it has a file system of its own (set_up_host), gone
 # with its namespaces.
 SCRATCH = "/dev/shm"
-# 1: no cell starts from what the kernel learned about a peer in an earlier one.
-METRICS_SETTING = "/proc/sys/net/ipv4/tcp_no_metrics_save"
+# Of both namespaces. No cell starts from what the kernel learned about a peer in an earlier
+# one; and there are ports for many connections to one server: from about half of them on,
+# each connect has to look for a free one.
+SETTINGS = {"/proc/sys/net/ipv4/tcp_no_metrics_save": "1",
+            "/proc/sys/net/ipv4/ip_local_port_range": "10000 65535"}
 
 # name -> (program, Debian package that brings it; None: built here)
 PROGRAMS = {
@@ -85,7 +88,9 @@ def require_programs(stacks, bin_dir):
         if shutil.which(program) is None:
             raise BenchError(f"{program} is missing: apt-get install {PROGRAMS[program]}"
                              " (or ./tools/dev setup)")
-    built = ["traffic_bench", "datagram_bench"] + (["penstock"] if any("penstock" in s for s in stacks) else [])
+    built = ["traffic_bench", "datagram_bench",
+             *(program for name, program in (("penstock", "penstock"), ("floor", "floor_bench"))
+               if any(stack.startswith(name) for stack in stacks))]
     for program in built:
         if not os.access(os.path.join(bin_dir, program), os.X_OK):
             raise BenchError(f"{bin_dir}/{program} is missing: ./tools/dev build release")
@@ -183,8 +188,9 @@ def set_up_host():
     run("ip", "link", "set", "uplink", "up")
     run("ip", "route", "add", "default", "via", UPLINK_GATEWAY)
     use_cubic("local")
-    with open(METRICS_SETTING, "w", encoding="ascii") as file:
-        file.write("1")
+    for path, value in SETTINGS.items():
+        with open(path, "w", encoding="ascii") as file:
+            file.write(value)
 
 
 def listens(port):
@@ -202,9 +208,9 @@ class Guest:
     """A user and network namespace without a way out."""
 
     def __init__(self):
+        settings = " && ".join(f"echo {value} > {path}" for path, value in SETTINGS.items())
         self.holder = Process(["unshare", "--user", "--map-root-user", "--net", "sh", "-c",
-                               f"echo 1 > {METRICS_SETTING} && ip link set lo up && echo ready"
-                               " && exec cat"])
+                               f"{settings} && ip link set lo up && echo ready && exec cat"])
         self.holder.line(READY_TIMEOUT)
         self.pid = self.holder.pid
 
@@ -371,32 +377,54 @@ class PastaSplice(Pasta):
 
 
 class Penstock(Stack):
+    name = "penstock"
+    legend = "penstock as it comes: it chooses how many threads"
     host_address = "10.0.2.2"
-    relay_threads = 0
+    options = ()
 
     def start(self):
         publish = ([] if self.published is None else
                    ["--publish", f"{self.published}:{GUEST_PORT}/tcp"])
         self.start_with_ready_fd(
             [os.path.join(self.bin_dir, "penstock"), "attach", "--pid", str(self.guest.pid),
-             "--mtu", str(self.mtu), "--host-loopback", *publish,
-             "--relay-threads", str(self.relay_threads), "--ready-fd"], "--ready-fd")
+             "--mtu", str(self.mtu), "--host-loopback", *publish, *self.options,
+             "--ready-fd"], "--ready-fd")
 
 
 class PenstockOneThread(Penstock):
     name = "penstock-r0"
     legend = "penstock --relay-threads 0: stack and relay on one thread"
-    relay_threads = 0
+    options = ("--relay-threads", "0")
 
 
 class PenstockRelayThread(Penstock):
     name = "penstock-r1"
     legend = "penstock --relay-threads 1: the relay on a thread of its own"
-    relay_threads = 1
+    options = ("--relay-threads", "1")
 
 
-STACKS = {stack.name: stack
-          for stack in (Veth, Slirp4netns, Pasta, PenstockOneThread, PenstockRelayThread)}
+class Floor(Stack):
+    name = "floor"
+    legend = "the two copies through the kernel alone: floor_bench, no network"
+    host_address = "10.0.2.2"
+    host_mac = "02:00:00:00:00:02"  # as in floor_bench.cc
+
+    def start(self):
+        self.start_with_ready_fd(
+            [os.path.join(self.bin_dir, "floor_bench"), "--pid", str(self.guest.pid), "--mtu",
+             str(self.mtu), "--ready-fd"], "--ready-fd")
+        for words in (("address", "add", "10.0.2.100/24", "dev", "tap0"),
+                      ("link", "set", "tap0", "mtu", str(self.mtu), "up"),
+                      ("neighbour", "replace", self.host_address, "lladdr", self.host_mac,
+                       "dev", "tap0", "nud", "permanent")):
+            run(*self.guest.command("ip", *words))
+
+
+STACKS = {stack.name: stack for stack in (
+    Veth, Slirp4netns, Pasta, Penstock, PenstockOneThread, PenstockRelayThread, Floor)}
 # What there is for published ports.
 PUBLISHING_STACKS = {stack.name: stack for stack in (
-    Veth, Slirp4netns, Pasta, PastaSplice, PenstockOneThread, PenstockRelayThread)}
+    Veth, Slirp4netns, Pasta, PastaSplice, Penstock, PenstockOneThread, PenstockRelayThread)}
+# In the best of these penstock has its measure; pasta-splice has no guest's link.
+PEERS = ("slirp4netns", "pasta")
+LEGENDS = {name: stack.legend for name, stack in {**STACKS, **PUBLISHING_STACKS}.items()}
