@@ -10,7 +10,6 @@ from topology import GUEST_PORT, BenchError, Process
 
 # How much longer than its window a measurement may take: set-up and the warm-up.
 GRACE = 30.0
-CPU_BYTES = 1e9  # a GB
 
 
 class Ends:
@@ -45,12 +44,23 @@ class Ends:
         self.listener.stop()
 
 
+def watch(stack):
+    """An option: whose CPU time and memory is measured. A veth has no process."""
+    pids = stack.pids()
+    return ["--watch", ",".join(str(pid) for pid in pids)] if pids else []
+
+
+def measured(stack, result):
+    """A result without what nobody used."""
+    if not stack.pids():
+        for key in ("cpu_seconds", "resident_bytes"):
+            result.pop(key, None)
+    return result
+
+
 def bulk(stack, to_listener, streams, seconds):
-    """Gbit/s that arrived, and CPU seconds of the stack's processes for each GB."""
-    watch = ",".join(str(pid) for pid in stack.pids())
-    sink = ["sink", "--streams", str(streams), "--seconds", str(seconds)]
-    if watch:
-        sink += ["--watch", watch]
+    """Gbit/s that arrived, CPU seconds of the stack's processes, and what they hold."""
+    sink = ["sink", "--streams", str(streams), "--seconds", str(seconds), *watch(stack)]
     source = ["source", "--streams", str(streams)]
     listen, connect = (sink, source) if to_listener else (source, sink)
     with Ends(stack, listen, connect) as ends:
@@ -58,9 +68,7 @@ def bulk(stack, to_listener, streams, seconds):
         result = json.loads(measuring.line(seconds + GRACE))
     if result["streams_ended"]:
         raise BenchError(f"{result['streams_ended']} of {streams} streams ended early")
-    return {"value": result["bytes"] * 8 / 1e9 / result["seconds"],
-            "bytes": result["bytes"],
-            "cpu_seconds": result["cpu_seconds"] if watch else None}
+    return {"value": result["bytes"] * 8 / 1e9 / result["seconds"], **measured(stack, result)}
 
 
 def round_trips(stack, seconds):
@@ -74,10 +82,10 @@ def round_trips(stack, seconds):
 
 def close_rounds(stack, parallel, seconds):
     """Connect, one byte there and back, close: rounds per second."""
-    with Ends(stack, ["echo", "--close"],
-              ["crr", "--parallel", str(parallel), "--seconds", str(seconds)]) as ends:
+    with Ends(stack, ["echo", "--close"], ["crr", "--parallel", str(parallel), "--seconds",
+                                           str(seconds), *watch(stack)]) as ends:
         result = json.loads(ends.connector.line(seconds + GRACE))
-    return {"value": result["per_second"], **result}
+    return {"value": result["per_second"], **measured(stack, result)}
 
 
 class Talk(Ends):
