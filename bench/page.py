@@ -304,7 +304,8 @@ def html(data):
             '<p class="quiet">Bars are medians, whiskers the lowest and the highest repetition.'
             " Keep ratios, not figures: all stacks of a row were measured in turn on one machine,"
             " and machines differ. Below each group: penstock against the best of slirp4netns and"
-            " pasta (in throughput by its best run), and against a cable between two kernels.</p>"
+            " pasta (in throughput by its best run), a cable between two kernels, and the floor: the two"
+            " copies through the kernel that every stack makes.</p>"
             f"<h2>Targets: {met} of {len(rows)} met</h2>{glance(rows)}"
             f"<details><summary>all {len(rows)} of them</summary>{every_row(rows)}</details>"
             f"{sections}</body></html>\n")
