@@ -8,6 +8,7 @@ The last two are made of the results and only written for others: a page is made
 from the results.
 """
 
+import dataclasses
 import datetime
 import json
 import os
@@ -50,10 +51,12 @@ def machine_line(about):
 
 
 def medians(results):
-    return [{"benchmark": benchmark, "mtu": mtu, "cell": cell, "stack": stack,
-             "median": measured and measured.median, "lowest": measured and measured.lowest,
-             "highest": measured and measured.highest}
-            for (benchmark, mtu, cell, stack), measured in figures.summarise(results).items()]
+    """Of each figure in each cell."""
+    return [{"benchmark": benchmark, "mtu": mtu, "cell": cell, "stack": stack, "figure": figure,
+             **dataclasses.asdict(measured)}
+            for figure in figures.NAMES
+            for (benchmark, mtu, cell, stack), measured
+            in figures.summarise(results, figure).items() if measured is not None]
 
 
 def make(about, settings, record, complete):

@@ -12,6 +12,9 @@ import statistics
 GB = 1e9
 THOUSAND = 1e3
 CPU_PER_GB = "cpu_per_gb"  # of a direction: over all its cells
+# What a result may have to show.
+NAMES = ("value", "median_us", "p99_us", CPU_PER_GB, "cpu_per_thousand", "cpu_per_million",
+         "loss", "resident_bytes", "few_us", "ratio")
 REST = "resident at rest"  # a cell: what a stack holds before any connection
 
 
@@ -46,6 +49,8 @@ def of_result(result, figure):
     if figure == "cpu_per_thousand":
         used, rounds = result.get("cpu_seconds"), result.get("rounds")
         return used / rounds * THOUSAND if used is not None and rounds else None
+    if figure == CPU_PER_GB:
+        return cpu_per_gb([result])
     return result.get(figure)
 
 

@@ -14,7 +14,7 @@ def duration(seconds):
 
 
 class Record:
-    """Results as they come.
+    """Results as they come, each of which is saved at once.
 
     The estimate: what is planned is told in seconds beforehand, by whoever measures it,
     and what was done so far shows how much longer things really take.
@@ -31,11 +31,11 @@ class Record:
     def add(self, benchmark, repetition, mtu, cell, stack, unit, result):
         self.results.append({"benchmark": benchmark, "repetition": repetition, "mtu": mtu,
                              "cell": cell, "stack": stack, "unit": unit, **result})
+        self.save()
 
     def step(self, planned_seconds):
-        """A part of the plan is over: its results are kept, whatever comes."""
+        """A part of the plan is over."""
         self.done += planned_seconds
-        self.save()
 
     def taken(self):
         return self.clock() - self.begin

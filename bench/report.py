@@ -1,6 +1,6 @@
 """bench/run report: all benchmarks in one run, and what it leaves in a folder.
 
-    report.json    every result so far, written again after each cell (document.py)
+    report.json    every result so far, written again with each (document.py)
     report.html    charts and targets (page.py)
 
 The repetitions are the outermost loop, so that a run that is interrupted has the same

@@ -193,6 +193,14 @@ class Page(unittest.TestCase):
         self.assertTrue(any("×2.75 ✓" in line for line in table), table)
         self.assertIn("A <fast> CPU", lines[-1])
 
+    def test_medians_are_of_each_figure(self):
+        found = {(each["cell"], each["figure"]): each["median"]
+                 for each in document.medians(RUN) if each["stack"] == "penstock"}
+        self.assertEqual(found[("up 1", "value")], 22)
+        self.assertEqual(found[("up 1", figures.CPU_PER_GB)], 22)
+        self.assertEqual(found[("random 10000", "ratio")], 1.5)
+        self.assertNotIn(("random 10000", figures.CPU_PER_GB), found)
+
     def test_a_document_is_written_whole_and_read_again(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "report.json")
@@ -214,12 +222,12 @@ class Estimate(unittest.TestCase):
         kept.step(500)
         self.assertEqual(kept.left(), 0)
 
-    def test_each_step_is_saved(self):
+    def test_each_result_is_saved_at_once(self):
         saved = []
         kept = record.Record(2, save=lambda: saved.append(len(kept.results)))
-        kept.add("udp", 1, 1500, "up 10k", "penstock", "1/s", {"value": 1})
-        kept.step(1)
-        self.assertEqual(saved, [1])
+        for value in (1, 2):
+            kept.add("udp", 1, 1500, "up 10k", "penstock", "1/s", {"value": value})
+        self.assertEqual(saved, [1, 2])
 
     def test_durations_are_read_at_a_glance(self):
         self.assertEqual([record.duration(each) for each in (0, 89, 150, 5400)],
