@@ -26,9 +26,11 @@ Config Complete(Config config) {
   const rlim_t usable = limit.rlim_cur > 2 * kDescriptorReserve
                             ? limit.rlim_cur - kDescriptorReserve
                             : kDescriptorReserve;
-  // A quarter for UDP at most, where that is short; echo has few.
-  config.udp_mapping_count_max =
-      static_cast<uint32_t>(std::min<rlim_t>(config.udp_mapping_count_max, usable / 4));
+  // UDP gets what the flows leave, and an eighth where that is short; echo has few. So the
+  // 20,000 descriptors of a common limit are enough for all flows of the default.
+  const rlim_t left = usable - std::min<rlim_t>(usable, config.flow_count_max);
+  config.udp_mapping_count_max = static_cast<uint32_t>(
+      std::min<rlim_t>(config.udp_mapping_count_max, std::max(left, usable / 8)));
   const rlim_t for_flows = usable - config.udp_mapping_count_max;
   config.flow_count_max = static_cast<uint32_t>(std::min<rlim_t>(config.flow_count_max, for_flows));
   config.half_open_count_max = std::min(config.half_open_count_max, config.flow_count_max);

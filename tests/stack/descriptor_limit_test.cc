@@ -110,10 +110,11 @@ uint32_t FlowLimit(Config config = {}) {
   _exit(0);
 }
 
-// 64 descriptors stay free for everything else, and a quarter of the others for UDP.
+// 64 descriptors stay free for everything else, and an eighth of the others for UDP.
 TEST(DescriptorLimitDeathTest, TheFlowLimitFits) {
-  EXPECT_EXIT(ReportFlowLimit(1'000), testing::ExitedWithCode(0), "flows: 702\n");
-  EXPECT_EXIT(ReportFlowLimit(100), testing::ExitedWithCode(0), "flows: 48\n");
+  EXPECT_EXIT(ReportFlowLimit(1'000), testing::ExitedWithCode(0), "flows: 819\n");
+  EXPECT_EXIT(ReportFlowLimit(20'000), testing::ExitedWithCode(0), "flows: 16384\n");
+  EXPECT_EXIT(ReportFlowLimit(100), testing::ExitedWithCode(0), "flows: 56\n");
   EXPECT_EQ(
       FlowLimit(
           {.flow_count_max = 10, .half_open_count_max = 10, .half_open_per_destination_max = 10}),
