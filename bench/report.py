@@ -39,7 +39,7 @@ QUICK = {
                    f"{BULK['throughput']},{RATES}"],
     "publish": [*FULL["publish"], "--seconds", "0.5"],
     "udp": ["--seconds", "0.5", "--cells", "up flood,down flood,round trips"],
-    "idle": ["--connections", "1000,10000", "--seconds", "0.2"],
+    "idle": ["--connections", "1000,9500,10000", "--seconds", "0.2"],
 }
 
 
