@@ -161,12 +161,13 @@ def udp_charts(results, rows):
 
 def idle_charts(results, rows):
     cells = figures.distinct(figures.select(results, benchmark="idle"), "cell")
-    for kind, title, unit, less in (
-            ("random", "Round trip on a random connection", "µs", True),
-            ("one", "Round trip on one connection", "µs", True),
-            ("opened", "Opened", "connections per second", False),
-            ("memory", "Resident memory of each connection", "bytes", True)):
-        yield chart(title, unit, [Asked(f"{int(cell.split()[1]):,}", 1500, cell)
+    for kind, figure, title, unit, less in (
+            ("random", "value", "Round trip on a random connection", "µs", True),
+            ("random", "ratio", "The same against that with ten", "×", True),
+            ("one", "value", "Round trip on one connection", "µs", True),
+            ("opened", "value", "Opened", "connections per second", False),
+            ("memory", "value", "Resident memory of each connection", "bytes", True)):
+        yield chart(title, unit, [Asked(f"{int(cell.split()[1]):,}", 1500, cell, figure)
                                   for cell in cells if cell.startswith(f"{kind} ")],
                     results, rows, "idle", less)
 
@@ -177,7 +178,7 @@ def charts_of(benchmark, results, rows):
                               else tcp_charts(benchmark, results, rows)) if each is not None]
 
 
-def figure(each):
+def drawing(each):
     better = "less" if each.less_is_better else "more"
     return (f"<figure><figcaption><h3>{escape(each.title)}</h3>"
             f'<span class="quiet">{escape(each.unit)}; {better} is better</span></figcaption>'
@@ -186,7 +187,7 @@ def figure(each):
 
 def section(benchmark, results, rows):
     title, about = TITLES[benchmark]
-    drawn = "".join(figure(each) for each in charts_of(benchmark, results, rows))
+    drawn = "".join(drawing(each) for each in charts_of(benchmark, results, rows))
     return (f"<h2>{title}</h2><p>{about}</p>{problems(benchmark, results)}"
             f'<div class="charts">{drawn}</div>')
 
@@ -313,20 +314,23 @@ def html(data):
 
 def markdown(data):
     """The short table of ratios, to be pasted into a README."""
-    lines = ["| penstock | against | MTU 1500 | MTU 65520 | wanted |", "| --- | --- | --- | --- | --- |"]
+    rows = targets.evaluate(data["results"])
+    lines = ["| penstock's | against | MTU 1500 | MTU 65520 | wanted |",
+             "| --- | --- | --- | --- | --- |"]
     grouped = {}
-    for target, benchmark, mtu, found in by_target(targets.evaluate(data["results"])):
-        where = "" if len(target.cells) == 1 else f", {TITLES[benchmark][0].lower()}"
-        key = (f"{target.what}{where}", target.against)
-        grouped.setdefault(key, {})[mtu] = (target, found)
-    for (what, against), columns in grouped.items():
-        measured = [extent(columns[mtu][1]) + " "
-                    + mark(all(row.met for row in columns[mtu][1])) if mtu in columns else ""
-                    for mtu in targets.BOTH_MTUS]
-        wanted = dict.fromkeys(target.wanted for target, _ in columns.values())
-        lines.append(f"| {what} | {against} | {' | '.join(measured)} | {', '.join(wanted)} |")
+    for row in rows:
+        grouped.setdefault((row.target.what, row.target.against), []).append(row)
+    for (what, against), found in grouped.items():
+        by_mtu = [[row for row in found if row.mtu == mtu] for mtu in targets.BOTH_MTUS]
+        measured = [f"{extent(each)} {mark(all(row.met for row in each))}" if each else ""
+                    for each in by_mtu]
+        wanted = ", ".join(dict.fromkeys(row.target.wanted for row in found))
+        lines.append(f"| {what} | {'' if against == targets.LIMIT else against} |"
+                     f" {' | '.join(measured)} | {wanted} |")
     about = data["machine"]
+    rounds = max((result["repetition"] for result in data["results"]), default=0)
     lines.append(f"\n{about['cores']} cores of {about['cpu']}, kernel {about['kernel']},"
-                 f" {data['date'].split()[0]}; the lowest and the highest of the cells, each a"
-                 " ratio of medians.")
+                 f" {data['date'].split()[0]}, {rounds} repetition{'' if rounds == 1 else 's'}."
+                 " Each field has the lowest and the highest of its cells, out of the sandbox and"
+                 " through published ports; each is a ratio of medians.")
     return "\n".join(lines)
