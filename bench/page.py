@@ -77,7 +77,8 @@ def mark(met):
 def notes(results, rows, benchmark, asked, less_is_better):
     """How penstock compares with the best peer and with veth, and whether that is a target."""
     found = []
-    peer = targets.BEST_RUN if asked.figure == "value" and asked.cell in bulk_cells(results) else targets.BEST_PEER
+    bulk = asked.figure == "value" and asked.cell in bulk_cells(results)
+    peer = targets.BEST_RUN if bulk else targets.BEST_PEER
     for against, name in ((peer, "best peer"), ("veth", "veth"), ("floor", "floor")):
         matching = [row for row in rows if (row.benchmark, row.mtu, row.cell, row.target.figure,
                                             row.target.against)
@@ -305,8 +306,8 @@ def html(data):
             '<p class="quiet">Bars are medians, whiskers the lowest and the highest repetition.'
             " Keep ratios, not figures: all stacks of a row were measured in turn on one machine,"
             " and machines differ. Below each group: penstock against the best of slirp4netns and"
-            " pasta (in throughput by its best run), a cable between two kernels, and the floor: the two"
-            " copies through the kernel that every stack makes.</p>"
+            " pasta (in throughput by its best run), a cable between two kernels, and the floor: the"
+            " two copies through the kernel that every stack makes.</p>"
             f"<h2>Targets: {met} of {len(rows)} met</h2>{glance(rows)}"
             f"<details><summary>all {len(rows)} of them</summary>{every_row(rows)}</details>"
             f"{sections}</body></html>\n")

@@ -102,13 +102,15 @@ def show(value, unit="×"):
 def reference(target, results, cell):
     """(whose, figure) that penstock is held against; None if they were not measured.
 
-    Where all of them failed it is a figure that anything is better than.
+    Where all of them failed it is a figure that anything is better than. A rate of some
+    connections that leaves others without an answer is none.
     """
     if target.against == LIMIT:
         return "", 1
     best = max if target.at_most is None else min
     peers = PEERS if target.against in (BEST_PEER, BEST_RUN) else (target.against,)
-    measured = {peer: figures.values(figures.select(results, stack=peer), cell, target.figure)
+    answered = [result for result in results if not result.get("unanswered")]
+    measured = {peer: figures.values(figures.select(answered, stack=peer), cell, target.figure)
                 for peer in peers}
     good = {peer: [value for value in values if value is not None]
             for peer, values in measured.items()}

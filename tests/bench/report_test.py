@@ -116,6 +116,13 @@ class Targets(unittest.TestCase):
         self.assertTrue(row.met)
         json.dumps(targets.as_data(row), allow_nan=False)
 
+    def test_who_leaves_connections_without_an_answer_is_no_measure(self):
+        closes = [result("publish", "close 64", stack, value, unit="1/s", **more)
+                  for stack, value, more in (("penstock", 300, {}), ("pasta", 100, {}),
+                                             ("slirp4netns", 900, {"unanswered": 60}))]
+        row = row_of("connect-request-close", targets.BEST_PEER, closes)
+        self.assertEqual((row.peer, row.value), ("pasta", 3))
+
     def test_what_was_not_measured_has_no_row(self):
         self.assertEqual(targets.evaluate(up("penstock", 20)), [])
         self.assertEqual(targets.evaluate(up("slirp4netns", 20)), [])
@@ -139,7 +146,8 @@ class Charts(unittest.TestCase):
                          [charts.Note("×2 & more", "met")])
 
     def elements(self, chart, name):
-        return ElementTree.fromstring(charts.draw(chart)).iter(f"{{http://www.w3.org/2000/svg}}{name}")
+        drawn = ElementTree.fromstring(charts.draw(chart))
+        return drawn.iter(f"{{http://www.w3.org/2000/svg}}{name}")
 
     def test_a_chart_is_well_formed(self):
         texts = [each.text for each in self.elements(charts.Chart("t", "u", [self.GROUP]), "text")]
@@ -176,7 +184,8 @@ class Page(unittest.TestCase):
         text = page.html(run())
         root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
         said = "".join(root.itertext())
-        for expected in ("A <fast> CPU", "2026-01-02", "passt 1", "<gone> & lost", "×2.75", "×0.52"):
+        for expected in ("A <fast> CPU", "2026-01-02", "passt 1", "<gone> & lost", "×2.75",
+                         "×0.52"):
             self.assertIn(expected, said)
         self.assertNotIn("Incomplete", said)
 
