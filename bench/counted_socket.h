@@ -31,14 +31,14 @@ class CountedSocket : public world::SimSocket {
     return SimSocket::Adopt(accepted);
   }
 
-  template <typename Token>
-  auto AsyncConnect(const Endpoint& destination, Token&& token) {
-    return boost::asio::async_initiate<Token, void(boost::system::error_code)>(
-        [this, destination](auto handler) {
-          const NotCounting kernel;
-          SimSocket::AsyncConnect(destination, std::move(handler));
-        },
-        token);
+  [[nodiscard]] int Connect(const Endpoint& destination) {
+    const NotCounting kernel;
+    return SimSocket::Connect(destination);
+  }
+  template <typename HandlerOfError>
+  void AsyncConnected(HandlerOfError handler) {
+    const NotCounting kernel;
+    SimSocket::AsyncConnected(std::move(handler));
   }
   template <typename Token>
   auto AsyncReadSome(std::span<uint8_t> room, Token&& token) {
