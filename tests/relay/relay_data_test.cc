@@ -117,6 +117,26 @@ TEST_P(RelayDataTest, StopsReadingWithoutCreditAndGoesOnWithIt) {
   EXPECT_EQ(flow.received(), bytes.substr(0, full));
 }
 
+// The stack raises it while blocks are out: the relay reads on without any of them.
+TEST_P(RelayDataTest, CreditThatGrowsIsUsed) {
+  PlayedStack stack(GetParam());
+  PlayedFlow& flow = Connect(stack);
+  flow.HoldBlocks();
+  const std::string bytes = RandomBytes(16 << 20, 8);
+  size_t written = 0;
+  const auto full_at = [&](size_t blocks) {
+    stack.Until("credit is used", [&] {
+      written += host().Write(std::string_view(bytes).substr(written));
+      return flow.blocks_held() == blocks;
+    });
+  };
+  full_at(kBlockCredit);
+  flow.SetCredit(2 * kBlockCredit);
+  flow.GiveBack(1);
+  full_at(2 * kBlockCredit);
+  EXPECT_EQ(flow.received(), bytes.substr(0, flow.received().size()));
+}
+
 // A host that does not read holds the guest's bytes; other flows run on meanwhile.
 TEST_P(RelayDataTest, ABlockedWriterHoldsOnlyItself) {
   PlayedStack stack(GetParam());

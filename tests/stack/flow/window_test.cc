@@ -205,5 +205,53 @@ TEST_P(WindowTest, WindowGrowsWhileTheHostDrains) {
   EXPECT_GT(largest, 100'000u);
 }
 
+// What the host sends and a guest far away has not acknowledged: 512 KiB at first, up to 4 MiB
+// where a round trip takes long, and 512 KiB for good where it does not.
+class LongWayTest : public FlowTest {
+ protected:
+  // Bytes that came before the guest, after a round trip of `time`, acknowledges them.
+  size_t Round(Connection& connection, Duration time) {
+    GuestFlow& flow = connection.flow;
+    const size_t before = flow.received().size();
+    size_t seen;
+    do {
+      seen = flow.received().size();
+      written_ += connection.host.Write(std::string_view(bytes_).substr(written_, 1 << 20));
+      guest().Pump();
+    } while (flow.received().size() > seen || !guest().StaysQuiet());
+    guest().Advance(time);
+    flow.Forget();
+    flow.Send({});
+    return flow.received().size() - before;
+  }
+  const std::string bytes_ = Pattern(64 << 20);
+
+ private:
+  size_t written_ = 0;
+};
+PENSTOCK_BOTH_FAMILIES(LongWayTest);
+
+TEST_P(LongWayTest, CarriesMore) {
+  Start(LoopbackConfig(), OffloadingLink());
+  Connection connection = Establish({.window_scale = 7});
+  const size_t first = Round(connection, 20ms);
+  EXPECT_LE(first, size_t{kBlockCredit} * kBigBlockBytes);
+  EXPECT_GE(first, size_t{kBlockCredit} * kBigBlockBytes / 2);
+  size_t most = 0;
+  for (int i = 0; i < 12; ++i) most = std::max(most, Round(connection, 20ms));
+  EXPECT_GE(most, size_t{3} << 20);
+  EXPECT_LE(most, size_t{kBlockCreditMax} * kBigBlockBytes);
+  EXPECT_EQ(connection.flow.received(), bytes_.substr(0, connection.flow.received().size()));
+  EXPECT_EQ(counters().retransmits_by_timer, 0u);
+}
+
+TEST_P(LongWayTest, IsNotTakenForAShortOne) {
+  Start(LoopbackConfig(), OffloadingLink());
+  Connection connection = Establish({.window_scale = 7});
+  for (int i = 0; i < 12; ++i) {
+    EXPECT_LE(Round(connection, 1ms), size_t{kBlockCredit} * kBigBlockBytes);
+  }
+}
+
 }  // namespace
 }  // namespace penstock
