@@ -1,7 +1,9 @@
 // Windows of both sides: the guest's that closes, opens and is tiny, and ours that
 // follows what the host reads. RFC 9293 3.8.6, RFC 1122 4.2.2.17. (That no window of
 // ours ever shrinks is checked in every script.)
+#include <algorithm>
 #include <string>
+#include <utility>
 
 #include "relay/flow_pipe.h"
 #include "tests/stack/flow/flow_fixture.h"
@@ -213,7 +215,6 @@ class LongWayTest : public FlowTest {
   // Bytes that came before the guest, after a round trip of `time`, acknowledges them.
   size_t Round(Connection& connection, Duration time) {
     GuestFlow& flow = connection.flow;
-    const size_t before = flow.received().size();
     size_t seen;
     do {
       seen = flow.received().size();
@@ -222,13 +223,15 @@ class LongWayTest : public FlowTest {
     } while (flow.received().size() > seen || !guest().StaysQuiet());
     guest().Advance(time);
     flow.Forget();
+    const size_t before = std::exchange(acknowledged_, flow.received().size());
     flow.Send({});
-    return flow.received().size() - before;
+    return acknowledged_ - before;
   }
   const std::string bytes_ = Pattern(24 << 20);
 
  private:
   size_t written_ = 0;
+  size_t acknowledged_ = 0;
 };
 PENSTOCK_BOTH_FAMILIES(LongWayTest);
 
