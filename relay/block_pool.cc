@@ -12,6 +12,10 @@ namespace {
 // the rest goes back to the allocator so that a burst does not stay resident.
 constexpr uint32_t kFreeBigMax = 32;
 constexpr uint32_t kFreeSmallMax = 256;
+// A block's bytes begin at a cache line: the kernel copies them there up to a tenth faster
+// (bulk data to guest at MTU 65520). The line before them is the block's own.
+constexpr size_t kLineBytes = 64;
+static_assert(sizeof(Block) <= kLineBytes);
 
 void FreeAll(Block* block) {
   while (block != nullptr) {
@@ -45,10 +49,11 @@ Block* BlockPool::Make(FreeList& list, uint32_t capacity) {
     list.head = block->next;
     --list.count;
   } else {
-    void* memory = std::malloc(sizeof(Block) + capacity);
+    const size_t bytes = (kLineBytes + capacity + kLineBytes - 1) / kLineBytes * kLineBytes;
+    void* memory = std::aligned_alloc(kLineBytes, bytes);
     if (memory == nullptr) return nullptr;
     block = new (memory) Block;
-    block->data = static_cast<uint8_t*>(memory) + sizeof(Block);
+    block->data = static_cast<uint8_t*>(memory) + kLineBytes;
     block->capacity = capacity;
   }
   block->next = nullptr;
