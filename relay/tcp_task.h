@@ -77,6 +77,7 @@ class TcpTask final : public FlowTask, public std::enable_shared_from_this<TcpTa
   void OnErrorEvent(Error error);
   void ReadBlocks(size_t first_bytes);
   void ReadBurst();
+  void TellDelivered();
   // A big one if the flow's share allows it; nullptr if the pool is empty.
   [[nodiscard]] Block* TakeBlock();
   // Reads into `block` behind what it holds; false if nothing more is to be read.
@@ -200,6 +201,14 @@ void TcpTask<Socket>::OnTurn() {
   if (pipe_ == nullptr) return;
   ReadBurst();
   Act();
+  TellDelivered();
+}
+
+// After Act() has begun the next read: an end that the host said right behind its bytes is
+// found by that, and leaves with them in one segment.
+template <typename Socket>
+void TcpTask<Socket>::TellDelivered() {
+  if (pipe_ != nullptr) relay_->TellStack(*pipe_);
 }
 
 template <typename Socket>
@@ -216,6 +225,7 @@ void TcpTask<Socket>::OnRead(Error error, size_t bytes) {
     decisions_.OnHostError(error.value());
   }
   Act();
+  if (!error) TellDelivered();
 }
 
 template <typename Socket>
@@ -346,7 +356,6 @@ void TcpTask<Socket>::ReadBurst() {
       relay_->blocks().Give(block);
     }
   }
-  relay_->TellStack(*pipe_);
 }
 
 template <typename Socket>

@@ -19,7 +19,7 @@ namespace penstock {
 namespace asio = boost::asio;
 using boost::system::error_code;
 
-// One pass is: Poll, then the relay's ready flows, again until neither has anything
+// One pass is: Poll, which runs the relay's ready flows, again until neither has anything
 // for the other. It is run when the link is readable, when a relay task has something
 // for the stack (the doorbell's hook, no system call), when Wake or Post rings the
 // doorbell from elsewhere, and at the deadline.
@@ -36,7 +36,10 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
   absl::Status Open(Config config, std::unique_ptr<Link> link) {
     auto inside = std::make_unique<Stack::Impl>(std::move(config), std::move(link));
     relay_ = std::make_shared<Relay>(io_, inside->MakeRelayOptions(), inside->doorbell());
-    relay_->doorbell().SetHook([](void*) {}, nullptr);  // every pass serves the relay
+    // Who rings for the relay runs it, in the middle of a pass.
+    relay_->doorbell().SetHook([](void* relay) { static_cast<Relay*>(relay)->RunReady(); },
+                               relay_.get());
+    relay_->RunReady();
     if (absl::Status status = inside->Open(relay_); !status.ok()) return status;
     inside->doorbell().SetHook([](void* self) { static_cast<Impl*>(self)->SchedulePass(); }, this);
     if (absl::Status status = Watch(link_watch_, inside->link().descriptor()); !status.ok()) {
@@ -96,12 +99,10 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     return absl::ResourceExhaustedError("cannot watch the link: no descriptors left");
   }
 
-  // Behind whatever is ready now, and what that makes ready: the end that a host said right
-  // behind its bytes leaves with them, in one segment.
+  // Behind whatever is ready now.
   void SchedulePass() {
     if (std::exchange(pass_scheduled_, true)) return;
-    asio::post(io_,
-               [self = shared_from_this()] { asio::post(self->io_, [self] { self->RunPass(); }); });
+    asio::post(io_, [self = shared_from_this()] { self->RunPass(); });
   }
 
   void RunPass() {
@@ -114,7 +115,6 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
       now = Clock::now();
       deadline = stack_->impl_->Poll(*stack_, now, std::exchange(link_readable_, false));
       if (stopped_) return;  // by a posted task: nothing may hold the io_context now
-      relay_->RunReady();
       if (deadline > now && relay_->StackIsServed()) break;
     }
     pass_scheduled_ = false;

@@ -267,12 +267,13 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   if (dns_) dns_->BeginPass(now);
   RunTasks(stack);
   FollowHost();
-  flows_->TakeFromRelays();
-  datagram_ends_->TakeFromRelays();
+  TakeFromRelays();
   if (link_ready || !link_drained_ || link_->deadline() <= now) ReceiveFrames();
   flows_->RunTimers();
   reassembly_->Expire(now);
   RunServices();
+  PassOn();
+  TakeFromRelays();
   const bool flows_served = flows_->ServeReady(kFlowsPerPass);
   const bool complete =
       datagram_ends_->ServeReady(kDatagramsPerPass) && flows_served && link_drained_;
@@ -281,8 +282,7 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   WatchLinkWritable(batch_.link_full());
   flows_->AfterFlush();
   datagram_ends_->AfterFlush();
-  flows_->RingRelays();
-  datagram_ends_->RingRelays();
+  RingRelays();
   counters_.frames_lost_by_link.Set(link_->frames_lost());
   // Once more at once, so that an embedder looks at link_ended() before it sleeps.
   if (link_->ended() && !std::exchange(link_end_told_, true)) return now;
@@ -291,6 +291,21 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
                    guest_echo_->NextDeadline(), dns_ ? dns_->NextDeadline() : kNever,
                    dns_streams_ != nullptr ? dns_streams_->NextDeadline() : kNever,
                    reassembly_->NextDeadline(), services_.NextDeadline(), link_->deadline()});
+}
+
+void Stack::Impl::TakeFromRelays() {
+  flows_->TakeFromRelays();
+  datagram_ends_->TakeFromRelays();
+}
+
+void Stack::Impl::PassOn() {
+  flows_->PassOn();
+  RingRelays();
+}
+
+void Stack::Impl::RingRelays() {
+  flows_->RingRelays();
+  datagram_ends_->RingRelays();
 }
 
 // The second look of the doorbell's protocol.

@@ -8,12 +8,15 @@
 //                  mapping; fragments when all of a datagram are there
 //   4 timers       lwIP's tick, deadlines, fragments whose rest did not come, router
 //                  advertisements
-//   5 service      ready flows (tcp_flows.h) and datagrams to guest (datagram_ends.h)
-//   6 flush        the frames of the pass to the link, one wake per relay
-//   7 sleep        arm the doorbell, look once more, say when to come back
+//   5 relays       get what the guest sent; a relay on this thread gives it to the host's
+//                  sockets now, and its answer counts in this pass
+//   6 service      ready flows (tcp_flows.h) and datagrams to guest (datagram_ends.h)
+//   7 flush        the frames of the pass to the link, what they released to the relays
+//   8 sleep        arm the doorbell, look once more, say when to come back
 //
 // Timers come before service and flush, so that what they cause leaves in the same
-// pass.
+// pass. Relays come before service, because somebody waits for what the guest sent, and
+// nobody for its acknowledgement, which costs as much.
 #ifndef PENSTOCK_STACK_STACK_IMPL_H_
 #define PENSTOCK_STACK_STACK_IMPL_H_
 
@@ -139,6 +142,9 @@ class Stack::Impl {
   void ReplyInFragments(std::span<const uint8_t> packet);
   void LearnGuestMac(const Packet& packet);
   [[nodiscard]] bool MayHaveNewMac(const ParseResult& parsed);
+  void TakeFromRelays();
+  void PassOn();
+  void RingRelays();
   void WatchLinkWritable(bool wanted);
   [[nodiscard]] bool SleepAllowed();
 

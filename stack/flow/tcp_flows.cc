@@ -65,6 +65,13 @@ void TcpFlows::TakeFromRelays() {
   }
 }
 
+void TcpFlows::PassOn() {
+  for (Flow* flow : ready_) {
+    NoteRecord(*flow);
+    PassToRelay(*flow);
+  }
+}
+
 bool TcpFlows::ServeReady(size_t flows_max) {
   std::swap(ready_, serving_);
   size_t served = 0;

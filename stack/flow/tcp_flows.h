@@ -2,7 +2,8 @@
 // the guest's TCP (lwIP, stack/tcpip) and host sockets (relay).
 //
 // A pass calls, in this order: BeginPass, TakeFromRelays, Segment for each frame,
-// RunTimers, ServeReady, then the batch's Flush, AfterFlush, RingRelays. Segments
+// RunTimers, PassOn, RingRelays, TakeFromRelays, ServeReady, then the batch's Flush,
+// AfterFlush, RingRelays. Segments
 // and messages only record and put their flow on the ready list; Serve does the work
 // of one flow, in one place, for whatever reason the flow became ready:
 //
@@ -76,6 +77,8 @@ class TcpFlows final : private SegmentSink {
   // True if it was about a connection to the guest that is being opened.
   bool OnUnreachable(const QuotedSegment& quoted);
   void RunTimers();
+  // What ready flows received goes to their relays; all else is left to ServeReady.
+  void PassOn();
   // Serves at most `flows_max`; false if more are ready.
   [[nodiscard]] bool ServeReady(size_t flows_max);
   // With an empty batch: gives acknowledged blocks back and ends flows.

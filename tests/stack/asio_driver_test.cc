@@ -1,6 +1,7 @@
 #include "stack/asio_driver.h"
 
 #include <dirent.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <boost/asio/post.hpp>
@@ -9,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "tests/support/guest_segment.h"
 #include "tests/support/host_side.h"
@@ -165,6 +167,23 @@ TEST(AsioDriverTest, MovesBytesBothWaysOnOneThread) {
     const CounterSnapshot counters = world.driver->stack().Snapshot();
     return counters.flows_closed == 1 && counters.flows_closing == 0;
   });
+}
+
+// Somebody waits for a request: it does not wait until the link was asked for more, nor until
+// its acknowledgement was written.
+TEST(AsioDriverTest, ARequestIsWithTheHostFirst) {
+  HostListener listener(Family::kIpv4);
+  World world;
+  HostSocket host = world.Connect(listener);
+  std::vector<std::string> with_host;  // at each call of the link
+  world.link->on_receive = world.link->on_send = [&] {
+    (void)host.Read();
+    with_host.push_back(host.received());
+  };
+  world.Send(kTcpAck | kTcpPsh, "request");
+  world.Until("acknowledgement", [&] { return world.link->waiting_to_guest() > 0; });
+  EXPECT_THAT(with_host, testing::ElementsAre("", "request", "request"))
+      << "received, looked for more, acknowledged";
 }
 
 TEST(AsioDriverTest, StopLetsTheContextEnd) {

@@ -40,6 +40,7 @@ void MemoryLink::End() {
 }
 
 size_t MemoryLink::Receive(Time /*now*/, std::span<FrameToHost> frames) {
+  on_receive();
   size_t count = 0;
   for (; count < frames.size() && !to_host_.empty(); ++count) {
     const Frame& frame = to_host_.front();
@@ -55,6 +56,7 @@ size_t MemoryLink::Receive(Time /*now*/, std::span<FrameToHost> frames) {
 }
 
 size_t MemoryLink::Send(Time /*now*/, std::span<const FrameToGuest> frames) {
+  on_send();
   size_t count = 0;
   for (; count < frames.size() && (room_ > 0 || ended_); ++count) {
     if (ended_) {

@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -52,6 +53,9 @@ class MemoryLink final : public Link {
   void End();
   // Somebody else is the guest from now on.
   void Reset() { ++resets_; }
+  // Called when the stack asks for frames, or has some; nothing has moved yet.
+  std::function<void()> on_receive = [] {};
+  std::function<void()> on_send = [] {};
 
   [[nodiscard]] const LinkCapabilities& capabilities() const override { return capabilities_; }
   [[nodiscard]] int descriptor() const override { return bell_->descriptor(); }

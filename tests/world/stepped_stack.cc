@@ -48,7 +48,9 @@ SteppedStack::SteppedStack(Form form, Config config, std::unique_ptr<Link> link,
     relay_->RunReady();
   } else {
     // As AsioDriver::Impl does it.
-    relay_->doorbell().SetHook([](void*) {}, nullptr);
+    relay_->doorbell().SetHook([](void* relay) { static_cast<Relay*>(relay)->RunReady(); },
+                               relay_.get());
+    relay_->RunReady();
     inside->doorbell().SetHook(
         [](void* context) {
           auto* self = static_cast<SteppedStack*>(context);
@@ -89,7 +91,6 @@ void SteppedStack::RunOneThread() {
   for (int i = 0; i < kPassesMax; ++i) {
     pass_posted_ = true;
     deadline_ = inside_->Poll(*stack_, now_);
-    relay_->RunReady();
     if (deadline_ > now_ && relay_->StackIsServed()) break;
   }
   pass_posted_ = false;
