@@ -1,7 +1,6 @@
 #include "tests/world/audit.h"
 
 #include <algorithm>
-#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,15 +8,28 @@
 
 namespace penstock {
 
-void FlowAudit::Require(bool holds, const std::string& what) {
-  if (!holds && wrong_.empty()) wrong_ = what;
+void FlowAudit::Note(const std::string& what) {
+  if (wrong_.empty()) wrong_ = what;
+}
+void FlowAudit::Note(const Flow& flow, const char* what) { Note(NameOf(flow) + what); }
+void FlowAudit::Note(const EndName& name, const char* what) { Note(name.ToString() + what); }
+
+FlowAudit::PortSum& FlowAudit::Sums::Of(const PortGauge* gauge) {
+  for (PortSum& sum : ports) {
+    if (sum.gauge == gauge) return sum;
+  }
+  return ports.emplace_back(PortSum{.gauge = gauge});
 }
 
-void FlowAudit::Require(bool holds, const Flow& flow, const char* what) {
-  if (holds || !wrong_.empty()) return;
-  wrong_ =
-      absl::StrCat("flow ", flow.tuple.guest.ToString(), " > ", flow.tuple.destination.ToString(),
-                   " (state ", static_cast<int>(flow.state), "): ", what);
+std::string FlowAudit::NameOf(const Flow& flow) {
+  return absl::StrCat("flow ", flow.tuple.guest.ToString(), " > ",
+                      flow.tuple.destination.ToString(), " (state ", static_cast<int>(flow.state),
+                      "): ");
+}
+
+std::string FlowAudit::EndName::ToString() const {
+  return guest == nullptr ? absl::StrCat(kind, " ", id, ": ")
+                          : absl::StrCat(kind, " ", guest->ToString(), ": ");
 }
 
 FlowAudit::Task* FlowAudit::TaskOf(const Flow& flow) {
@@ -30,7 +42,7 @@ std::string FlowAudit::BetweenSteps() {
   Sums sums;
   flows_.table_.ForEachSlot([&](Flow& flow) { AuditSlot(flow, sums); });
   AuditSums(sums);
-  AuditPorts();
+  AuditPorts(sums);
   AuditDatagrams();
   AuditFrames();
   return wrong_;
@@ -58,12 +70,23 @@ FlowAudit::Holding FlowAudit::Count(const Flow& flow) {
   };
   flow.pipe.to_host.ForEach([&](const Chunk& chunk) { holding.at_relay += chunk.length; });
   flow.pipe.taken.ForEach([&](const Chunk& chunk) { holding.at_relay += chunk.length; });
-  if (const Task* task = TaskOf(flow)) holding.at_relay += chunks(task->unwritten_head_);
+  if (const Task* task = TaskOf(flow)) holding.unwritten = chunks(task->unwritten_head_);
+  holding.at_relay += holding.unwritten;
   holding.pending = chunks(flow.pending_head);
   return holding;
 }
 
+// Most slots are, and hold nothing: there is nothing to be counted in them.
+bool FlowAudit::IsEmpty(const Flow& flow) const {
+  if (flow.state != FlowState::kFree) return false;
+  if (flow.opened_at == Time{}) return true;  // no flow was ever here: nobody knows of it
+  return !flow.pcb.alive() && TaskOf(flow) == nullptr && flow.blocks_head == nullptr &&
+         flow.pending_head == nullptr && flow.pipe.to_guest.empty() && flow.pipe.returned.empty() &&
+         flow.pipe.to_host.empty() && flow.pipe.taken.empty() && flows_.acknowledged_.empty();
+}
+
 void FlowAudit::AuditSlot(Flow& flow, Sums& sums) {
+  if (IsEmpty(flow)) return;
   const Holding holding = Count(flow);
   sums.blocks_bytes += holding.block_capacity;
   if (flow.state == FlowState::kFree) {
@@ -80,6 +103,11 @@ void FlowAudit::AuditSlot(Flow& flow, Sums& sums) {
   AuditBytes(flow, holding);
   AuditLife(flow);
   AuditDenial(flow);
+  if (flow.port != nullptr) {
+    PortSum& sum = sums.Of(flow.port.get());
+    sum.dialing += flow.state == FlowState::kHandshake ? 1 : 0;
+    sum.live += flow.state != FlowState::kClosing ? 1 : 0;
+  }
   switch (flow.state) {
     case FlowState::kFree:
       return;
@@ -105,9 +133,7 @@ void FlowAudit::AuditBytes(const Flow& flow, const Holding& holding) {
   Require(holding.block_bytes == flow.block_bytes, flow,
           "the host's bytes that are held and their count differ");
   if (const Task* task = TaskOf(flow)) {
-    uint64_t unwritten = 0;
-    for (const Chunk* c = task->unwritten_head_; c != nullptr; c = c->next) unwritten += c->length;
-    Require(unwritten == task->decisions_.unwritten_bytes() + task->unwritten_offset_, flow,
+    Require(holding.unwritten == task->decisions_.unwritten_bytes() + task->unwritten_offset_, flow,
             "the relay's unwritten bytes and their count differ");
     Require(holding.blocks == task->decisions_.blocks_out(), flow,
             "blocks between host and guest, and the credit given for them, differ");
@@ -184,9 +210,10 @@ void FlowAudit::AuditSums(const Sums& sums) {
   Require(sums.windows == flows_.windows_bytes_, "the sum of the windows is wrong");
   Require(sums.held_to_host == flows_.to_host_bytes_, "the sum of the guest's bytes is wrong");
   Require(sums.held_to_guest == flows_.to_guest_bytes_, "the sum of the host's bytes is wrong");
-  Require(sums.blocks_bytes == relay_.blocks().bytes_out(),
-          absl::StrCat("blocks are lost: ", relay_.blocks().bytes_out(), " bytes are out, ",
-                       sums.blocks_bytes, " are to be found"));
+  if (sums.blocks_bytes != relay_.blocks().bytes_out()) {
+    Note(absl::StrCat("blocks are lost: ", relay_.blocks().bytes_out(), " bytes are out, ",
+                      sums.blocks_bytes, " are to be found"));
+  }
 
   const Config& config = inside_.config_;
   Require(sums.in_use <= config.flow_count_max, "more flows than allowed");
@@ -212,37 +239,34 @@ void FlowAudit::AuditSums(const Sums& sums) {
 }
 
 // What the gauges of published ports say is what there is.
-void FlowAudit::AuditPorts() {
-  std::map<const PortGauge*, std::pair<uint64_t, uint64_t>> found;  // dialling, live
+void FlowAudit::AuditPorts(Sums& sums) {
   relay_.inbound_.ForEach([&](const Inbound& inbound) {
-    ++found[inbound.port.get()].first;
-    ++found[inbound.port.get()].second;
-  });
-  flows_.table_.ForEach([&](const Flow& flow) {
-    if (flow.port == nullptr) return;
-    auto& [dialling, live] = found[flow.port.get()];
-    if (flow.state == FlowState::kHandshake) ++dialling;
-    if (flow.state != FlowState::kClosing) ++live;
+    PortSum& sum = sums.Of(inbound.port.get());
+    ++sum.dialing;
+    ++sum.live;
   });
   for (const auto& [id, port] : inside_.publisher_->ports_) {
-    if (port.gauge != nullptr) found.try_emplace(port.gauge.get());
+    if (port.gauge != nullptr) (void)sums.Of(port.gauge.get());
   }
-  for (const auto& [gauge, counts] : found) {
-    Require(gauge->dialing.load() == counts.first, "clients that wait, and their count, differ");
-    Require(gauge->accepted.value() - gauge->ended.value() == counts.second,
+  for (const PortSum& sum : sums.ports) {
+    const PortGauge& gauge = *sum.gauge;
+    Require(gauge.dialing.load() == sum.dialing, "clients that wait, and their count, differ");
+    Require(gauge.accepted.value() - gauge.ended.value() == sum.live,
             "a published port's connections and their count differ");
-    Require(counts.first <= gauge->dialing_max, "more clients of a port wait than allowed");
+    Require(sum.dialing <= gauge.dialing_max, "more clients of a port wait than allowed");
   }
 }
 
 void FlowAudit::AuditFrames() {
-  const CounterSnapshot counters = inside_.counters_.Snapshot();
+  const Counters& counters = inside_.counters_;
+  const uint64_t came = counters.frames_to_host.value();
+  const uint64_t consumed = counters.frames_consumed.value();
+  const uint64_t wait = counters.fragments_held.value();
   uint64_t dropped = 0;
-  for (const uint64_t count : counters.drops) dropped += count;
-  Require(counters.frames_to_host == counters.frames_consumed + dropped + counters.fragments_held,
-          absl::StrCat(counters.frames_to_host, " frames came, ", counters.frames_consumed,
-                       " were consumed, ", dropped, " dropped by a named cause and ",
-                       counters.fragments_held, " are fragments that wait"));
+  for (const Counter& count : counters.drops) dropped += count.value();
+  if (came == consumed + dropped + wait) return;
+  Note(absl::StrCat(came, " frames came, ", consumed, " were consumed, ", dropped,
+                    " dropped by a named cause and ", wait, " are fragments that wait"));
 }
 
 // ---------------------------------------------------------------- asleep

@@ -39,7 +39,7 @@ void FlowAudit::AuditDatagrams() {
   DatagramBytes sum;
   size_t peers = 0;
   const auto port = [&](const UdpPorts::Port& each) {
-    AuditEnd(each, absl::StrCat("UDP port ", each.id, ": "), sum);
+    AuditEnd(each, {.kind = "UDP port", .id = each.id}, sum);
     AuditPeers(each);
     peers += each.count;
   };
@@ -48,10 +48,10 @@ void FlowAudit::AuditDatagrams() {
   Require(peers == udp.peers_.count(), "UDP peers and their count differ");
   for (const GuestDatagrams* guest : {inside_.guest_udp_.get(), inside_.guest_echo_.get()}) {
     guest->mappings_.ForEach([&](const Mapping& each) {
-      AuditEnd(each, absl::StrCat("mapping ", each.guest.ToString(), ": "), sum);
+      AuditEnd(each, {.kind = "mapping", .guest = &each.guest}, sum);
     });
     for (const auto& [end, each] : guest->leaving_) {
-      AuditEnd(*each, absl::StrCat("a mapping that is over, ", each->guest.ToString(), ": "), sum);
+      AuditEnd(*each, {.kind = "a mapping that is over,", .guest = &each->guest}, sum);
     }
     AuditMappings(*guest);
   }
@@ -73,7 +73,7 @@ FlowAudit::TaskBytes FlowAudit::BytesOf(const DatagramPipe& pipe) {
   return {.counted = task.bytes_out_, .unsent = CostOf(task.unsent_head_)};
 }
 
-void FlowAudit::AuditEnd(const DatagramEnd& end, const std::string& name, DatagramBytes& sum) {
+void FlowAudit::AuditEnd(const DatagramEnd& end, const EndName& name, DatagramBytes& sum) {
   const DatagramPipe& pipe = *end.pipe;
   const TaskBytes task = BytesOf(pipe);
   uint64_t relays =
@@ -82,15 +82,13 @@ void FlowAudit::AuditEnd(const DatagramEnd& end, const std::string& name, Datagr
     if (owner == &end) relays += DatagramPool::Cost(*datagram);
   }
   const uint64_t stacks = CostOf(pipe.to_host) + CostOf(pipe.sent) + task.unsent;
-  Require(relays == task.counted,
-          absl::StrCat(name, "the relay counts other datagrams than there are"));
-  Require(stacks == end.bytes_out,
-          absl::StrCat(name, "the stack counts other datagrams than there are"));
-  Require(relays <= DatagramPool::kPipeBytesMax && stacks <= DatagramPool::kPipeBytesMax,
-          absl::StrCat(name, "more is under way than allowed"));
+  Require(relays == task.counted, name, "the relay counts other datagrams than there are");
+  Require(stacks == end.bytes_out, name, "the stack counts other datagrams than there are");
+  Require(relays <= DatagramPool::kPipeBytesMax && stacks <= DatagramPool::kPipeBytesMax, name,
+          "more is under way than allowed");
   // A socket that was asked for is opened when the relay first looks.
-  Require(pipe.relay_task != nullptr || pipe.relay_done.load() || pipe.request.has_value(),
-          absl::StrCat(name, "nobody serves it"));
+  Require(pipe.relay_task != nullptr || pipe.relay_done.load() || pipe.request.has_value(), name,
+          "nobody serves it");
   sum.of_relay += relays;
   sum.of_stack += stacks;
 }
@@ -110,37 +108,37 @@ void FlowAudit::AuditMappings(const GuestDatagrams& guest) {
   const Mappings& mappings = guest.mappings_;
   const MappingLimits& limits = mappings.limits_;
   const bool udp = guest.kind_ == DatagramKind::kUdp;
-  const std::string name = udp ? "mappings: " : "echo mappings: ";
-  Require(mappings.count() <= limits.count_max, name + "more than allowed");
-  Require(mappings.conversation_count() <= limits.conversation_count_max,
-          name + "more conversations than allowed");
+  const char* name = udp ? "mappings: " : "echo mappings: ";
+  Require(mappings.count() <= limits.count_max, name, "more than allowed");
+  Require(mappings.conversation_count() <= limits.conversation_count_max, name,
+          "more conversations than allowed");
   const Counters& counters = inside_.counters_;
-  Require(mappings.count() == (udp ? counters.udp_mappings : counters.echo_mappings).value(),
-          name + "their count and the level differ");
-  Require(mappings.deadlines_.size() == mappings.count(), name + "not each has a deadline");
+  Require(mappings.count() == (udp ? counters.udp_mappings : counters.echo_mappings).value(), name,
+          "their count and the level differ");
+  Require(mappings.deadlines_.size() == mappings.count(), name, "not each has a deadline");
   size_t listed = 0, conversations = 0;
   Time last = Time::min();
   for (const Mapping* each = mappings.order_.oldest(); each != nullptr;
        each = each->in_order.newer) {
     ++listed;
     const auto found = mappings.by_guest_.find(each->guest);
-    Require(found != mappings.by_guest_.end() && found->second.get() == each,
-            name + "one is listed that nobody finds");
+    Require(found != mappings.by_guest_.end() && found->second.get() == each, name,
+            "one is listed that nobody finds");
     AuditConversations(mappings, *each, conversations, last);
   }
-  Require(listed == mappings.count(), name + "some are on no list");
-  Require(conversations == mappings.conversation_count(), name + "some conversation is nobody's");
+  Require(listed == mappings.count(), name, "some are on no list");
+  Require(conversations == mappings.conversation_count(), name, "some conversation is nobody's");
   size_t in_all = 0;
   Time used = Time::min();
   for (const Conversation* each = mappings.all_conversations_.oldest(); each != nullptr;
        each = each->in_all.newer) {
     ++in_all;
     const Time its = each->deadline - mappings.TimeoutOf(each->host, each->answered);
-    Require(each->ordered >= used, name + "a conversation stands behind one that was used later");
-    Require(its - each->ordered < Mappings::kGrain, name + "a conversation was not moved");
+    Require(each->ordered >= used, name, "a conversation stands behind one that was used later");
+    Require(its - each->ordered < Mappings::kGrain, name, "a conversation was not moved");
     used = each->ordered;
   }
-  Require(in_all == conversations, name + "conversations are on no list");
+  Require(in_all == conversations, name, "conversations are on no list");
 }
 
 void FlowAudit::AuditConversations(const Mappings& mappings, const Mapping& mapping, size_t& count,
@@ -170,33 +168,32 @@ void FlowAudit::AsleepDatagrams() {
   }
   AsleepStreams();
   Require(udp.NextDeadline() > inside_.now_, "a UDP peer was to be forgotten");
-  for (const auto& [id, port] : udp.ports_) AsleepEnd(*port, absl::StrCat("UDP port ", id, ": "));
+  for (const auto& [id, port] : udp.ports_) AsleepEnd(*port, {.kind = "UDP port", .id = id});
   for (GuestDatagrams* guest : {inside_.guest_udp_.get(), inside_.guest_echo_.get()}) {
     Require(guest->NextDeadline() > inside_.now_, "a mapping was to be closed");
     Require(ends.batch_.link_full() || guest->leaving_.empty(), "a mapping is over and stays");
-    guest->mappings_.ForEach([&](const Mapping& each) {
-      AsleepEnd(each, absl::StrCat("mapping ", each.guest.ToString(), ": "));
-    });
+    guest->mappings_.ForEach(
+        [&](const Mapping& each) { AsleepEnd(each, {.kind = "mapping", .guest = &each.guest}); });
   }
 }
 
-void FlowAudit::AsleepEnd(const DatagramEnd& end, const std::string& name) {
+void FlowAudit::AsleepEnd(const DatagramEnd& end, const EndName& name) {
   const DatagramPipe& pipe = *end.pipe;
   const SimUdpTask* task = TaskOfPipe(pipe);
-  Require(pipe.to_guest.empty() && end.waiting_head == nullptr,
-          absl::StrCat(name, "datagrams wait for the stack, which sleeps"));
-  Require(pipe.to_host.empty() || (task != nullptr && task->waiting_writable_),
-          absl::StrCat(name, "datagrams wait for the relay, which sleeps"));
+  Require(pipe.to_guest.empty() && end.waiting_head == nullptr, name,
+          "datagrams wait for the stack, which sleeps");
+  Require(pipe.to_host.empty() || (task != nullptr && task->waiting_writable_), name,
+          "datagrams wait for the relay, which sleeps");
   if (task == nullptr) return;
   if (!task->open_) {
-    Require(task->unsent_head_ == nullptr, absl::StrCat(name, "has no socket and holds datagrams"));
+    Require(task->unsent_head_ == nullptr, name, "has no socket and holds datagrams");
     return;
   }
   const world::SimDatagrams& kernel = task->socket().kernel();
-  Require(task->unsent_head_ == nullptr || (task->waiting_writable_ && kernel.room == 0),
-          absl::StrCat(name, "the socket takes datagrams, and the relay waits"));
-  Require(kernel.waiting.empty() && kernel.faults.empty() && kernel.readable != nullptr,
-          absl::StrCat(name, "the relay does not read its socket"));
+  Require(task->unsent_head_ == nullptr || (task->waiting_writable_ && kernel.room == 0), name,
+          "the socket takes datagrams, and the relay waits");
+  Require(kernel.waiting.empty() && kernel.faults.empty() && kernel.readable != nullptr, name,
+          "the relay does not read its socket");
 }
 
 // ---------------------------------------------------------------- the end
