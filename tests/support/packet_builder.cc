@@ -280,11 +280,13 @@ void FixIpv4Checksum(Bytes& bytes, size_t at) {
 }
 
 uint16_t SlowSum(std::span<const uint8_t> bytes, uint32_t sum) {
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    sum += i % 2 == 0 ? uint32_t{bytes[i]} << 8 : uint32_t{bytes[i]};
-    sum = (sum & 0xffff) + (sum >> 16);
+  uint64_t total = sum;
+  for (size_t i = 0; i + 1 < bytes.size(); i += 2) {
+    total += uint32_t{bytes[i]} << 8 | uint32_t{bytes[i + 1]};
   }
-  return static_cast<uint16_t>(sum);
+  if (bytes.size() % 2 != 0) total += uint32_t{bytes.back()} << 8;
+  while (total > 0xffff) total = (total & 0xffff) + (total >> 16);
+  return static_cast<uint16_t>(total);
 }
 
 uint16_t SlowTransportSum(const IpAddress& source, const IpAddress& destination, uint8_t protocol,
