@@ -364,7 +364,10 @@ std::string FlowAudit::NothingLeft() {
 
 // ---------------------------------------------------------------- of a stepped stack
 
-std::string SteppedStack::Audit() { return FlowAudit(*inside_, *relay_, *host_).BetweenSteps(); }
+std::string SteppedStack::Audit() {
+  has_run_ = false;
+  return FlowAudit(*inside_, *relay_, *host_).BetweenSteps();
+}
 std::string SteppedStack::AuditAsleep() { return FlowAudit(*inside_, *relay_, *host_).Asleep(); }
 std::string SteppedStack::AuditEnd() { return FlowAudit(*inside_, *relay_, *host_).NothingLeft(); }
 

@@ -144,8 +144,9 @@ bool DnsTalk::Done(const Client& client) const {
          (client.at_end && client.finished && client.connection->closed());
 }
 
-void DnsTalk::Turn(bool guest_runs) {
-  if (!guest_runs) return;
+void DnsTalk::Turn(bool guest_runs, bool guest_has_run) {
+  if (!guest_runs || !(guest_has_run || told_silence_)) return;
+  told_silence_ = false;
   for (const auto& each : clients_) {
     Client& client = *each;
     if (client.connection == nullptr || client.left || client.gave_up) continue;
@@ -253,6 +254,7 @@ void DnsTalk::Answer(uint64_t token) {
   Client& client = *clients_[question.client];
   if (dice_.PerMille(scenario_.dns_silent)) {
     ++client.silent;
+    told_silence_ = true;
     return question.asker->Answer(token, {});
   }
   client.answers.push_back(question.number);

@@ -42,8 +42,10 @@ class DnsTalk final {
   DnsTalk(const DnsTalk&) = delete;
   DnsTalk& operator=(const DnsTalk&) = delete;
 
-  // After each step; `guest_runs`: false while the guest is paused.
-  void Turn(bool guest_runs);
+  // After each step; `guest_runs`: false while the guest is paused. `guest_has_run`: in that
+  // step, or the script did. The clients are the guest's alone: what the stack and the relay do
+  // comes to them in frames.
+  void Turn(bool guest_runs, bool guest_has_run);
   // No client has anything to do any more, and no connection is left.
   [[nodiscard]] bool Over() const;
   // `good`: nothing disturbs. `limited`: the stack refused SYNs because of a limit.
@@ -114,6 +116,7 @@ class DnsTalk final {
   const std::function<void(const std::string&)> note_;
   Dice dice_;
   std::vector<std::unique_ptr<Client>> clients_;
+  bool told_silence_ = false;  // a client waits for one answer less, and did not have its turn
   std::map<Endpoint, size_t> by_guest_;
   std::map<uint64_t, Question> outstanding_;  // by token
   IpAddress guest4_, guest6_;

@@ -25,6 +25,7 @@ class GuestPort final : public Port {
   [[nodiscard]] bool open() const override {
     return connection_.connected() && connection_.error() == 0;
   }
+  [[nodiscard]] size_t WriteRoom() const override { return connection_.write_room(); }
   [[nodiscard]] size_t Write(std::span<const uint8_t> bytes) override {
     return connection_.Write(bytes);
   }

@@ -64,6 +64,7 @@ Endpoint GuestConnection::peer() const {
 }
 
 size_t GuestConnection::Read(std::span<uint8_t> room) {
+  if (readable() == 0) return 0;
   const size_t count = std::min(room.size(), readable());
   std::copy_n(received_.begin() + static_cast<ptrdiff_t>(head_), count, room.begin());
   head_ += count;

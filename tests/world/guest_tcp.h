@@ -67,6 +67,8 @@ class GuestConnection final {
   // Takes a prefix; returns its length. The window opens by that much only now, and
   // lwIP says so once it is a quarter of the window or four segments.
   size_t Read(std::span<uint8_t> room);
+  // No more than this will be taken by the next Write.
+  [[nodiscard]] size_t write_room() const { return guest_lwip_write_room(&lwip_); }
   // Copies a prefix into the send buffer (256 KiB) and returns its length: 0 before the
   // handshake is done, and after ShutdownWrite.
   size_t Write(std::span<const uint8_t> bytes);

@@ -73,6 +73,7 @@ void SteppedStack::ServeDnsStreams(DnsStreamsService service) {
 
 Time SteppedStack::RunPass(Time now) {
   now_ = now;
+  has_run_ = true;
   in_pass_ = true;
   if (form_ == Form::kOneThread) {
     RunOneThread();

@@ -57,17 +57,27 @@ class SteppedStack final {
   // a pass may be what it runs.
   bool RunRelay(Time now) {
     now_ = now;
-    return io_.poll_one() > 0;
+    if (io_.poll_one() == 0) return false;
+    has_run_ = true;
+    return true;
   }
 
   // What must hold between any two steps, when both sides sleep, and when everything
   // has ended (audit.h): empty, or the first thing that does not.
   [[nodiscard]] std::string Audit();
+  // Since the last audit something ran here, or somebody had the stack. Otherwise no audit
+  // would say anything new: what happens at the host and at the guest reaches either side by
+  // a handler or a pass.
+  [[nodiscard]] bool HasRun() const { return has_run_; }
   [[nodiscard]] std::string AuditAsleep();
   [[nodiscard]] std::string AuditEnd();
 
   [[nodiscard]] world::SimHost& host() { return *host_; }
-  [[nodiscard]] Stack& stack() { return *stack_; }
+  [[nodiscard]] Stack& stack() {
+    has_run_ = true;
+    return *stack_;
+  }
+  [[nodiscard]] bool TakeEvent(Event& event) { return stack_->TakeEvent(event); }
   [[nodiscard]] Relay& relay() { return *relay_; }
   [[nodiscard]] Form form() const { return form_; }
   // True while Poll is on the call stack.
@@ -86,6 +96,7 @@ class SteppedStack final {
   Stack::Impl* inside_ = nullptr;
   Time deadline_ = Time::min();
   bool woken_ = true;
+  bool has_run_ = true;
   bool in_pass_ = false;
   bool pass_posted_ = false;
 };

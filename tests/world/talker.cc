@@ -75,9 +75,12 @@ bool Talker::Write(Time now, Port& port) {
     until = std::min(until, script_.end_at);
   }
   if (sent_ >= until) return false;
+  // Only what has room is made: most turns find none.
+  const size_t room = port.WriteRoom();
+  if (room == 0) return false;
   static thread_local std::array<uint8_t, kRoomBytes> buffer;
   const auto bytes =
-      std::span(buffer).first(std::min<uint64_t>({script_.write, until - sent_, kRoomBytes}));
+      std::span(buffer).first(std::min<uint64_t>({script_.write, until - sent_, room, kRoomBytes}));
   writes_.Fill(sent_, bytes);
   const size_t taken = port.Write(bytes);
   if (taken == 0) return false;

@@ -22,6 +22,8 @@ class Port {
  public:
   virtual ~Port() = default;
   [[nodiscard]] virtual bool open() const = 0;  // the handshake is done
+  // No more than this is taken at once.
+  [[nodiscard]] virtual size_t WriteRoom() const = 0;
   // A prefix was taken; 0 if there is no room.
   [[nodiscard]] virtual size_t Write(std::span<const uint8_t> bytes) = 0;
   [[nodiscard]] virtual size_t Read(std::span<uint8_t> room) = 0;

@@ -36,6 +36,8 @@ Config ConfigOf(const Scenario& scenario) {
       static_cast<uint32_t>(std::clamp<int64_t>(scenario.half_open_max, 1, config.flow_count_max));
   config.half_open_per_destination_max =
       std::min(config.half_open_per_destination_max, config.half_open_count_max);
+  // Nothing of this machine's gets in, and nobody asks it: DnsTalk plays the service.
+  config.dns.upstreams = {{IpAddress::V4(203, 0, 113, 53), 53}};
   // Soon enough that a run ends in which the guest's last word was lost.
   config.keepalive_idle = std::chrono::minutes(10);
   config.keepalive_interval = std::chrono::seconds(10);
@@ -260,7 +262,7 @@ void World::ReplacePolicy() {
 
 // What is told is taken after each step.
 void World::TakeEvents() {
-  for (Event event; stack_->stack().TakeEvent(event);) {
+  for (Event event; stack_->TakeEvent(event);) {
     events_.Take(event);
     if (event.protocol != PolicyProtocol::kTcp) continue;
     WorldFlow* flow = FlowTo(event.direction, event.guest, event.peer);
@@ -326,8 +328,8 @@ void World::TakeFrame() {
 bool World::Step() {
   const Time now = timeline_.now();
   if (link_->FramesWait(now)) stack_->OnLink();
-  enum Kind : uint8_t { kPass, kFrame, kTimers, kEvent, kRelay };
-  Kind possible[5];
+  enum Kind : uint8_t { kPass, kFrame, kTimers, kEvent };
+  Kind possible[4];
   size_t count = 0;
   if (stack_->PassDue(now)) possible[count++] = kPass;
   if (!guest_paused_ && !to_guest_.empty()) possible[count++] = kFrame;
@@ -344,10 +346,12 @@ bool World::Step() {
   }
   if (choice == count) {
     // If the relay has nothing to do, any other.
+    guest_has_run_ = false;
     if (stack_->RunRelay(timeline_.now())) return true;
     if (count == 0) return false;
     choice = dice_.Below(count);
   }
+  guest_has_run_ = possible[choice] != kPass;
   switch (possible[choice]) {
     case kPass:
       stack_->RunPass(now);
@@ -360,15 +364,13 @@ bool World::Step() {
       return true;
     case kEvent:
       return timeline_.RunDue();
-    case kRelay:
-      break;
   }
   return true;
 }
 
 void World::TurnFlows() {
   for (const auto& flow : flows_) flow->Turn(!guest_paused_);
-  if (dns_ != nullptr) dns_->Turn(!guest_paused_);
+  if (dns_ != nullptr) dns_->Turn(!guest_paused_, guest_has_run_);
 }
 
 Time World::NextEvent() const {
@@ -418,25 +420,34 @@ void World::Loop() {
     if (result_.steps > kStepsMax) Fail("it does not come to rest");
     if (Step()) {
       TurnFlows();
-      Check(stack_->Audit());
-      TakeEvents();
+      if (stack_->HasRun()) {
+        Check(stack_->Audit());
+        TakeEvents();
+      }
       NextRounds();
       continue;
     }
     Check(stack_->AuditAsleep());
     if (stack_->host().neglects_clients()) Fail("clients wait, and nobody will accept them");
-    const bool flows_left = stack_->host().open_sockets() > 0 && !stack_->stack().Flows().empty();
-    // A datagram that the link holds back is nobody's to wait for; its arrival is checked.
-    const bool talks = udp_ != nullptr || guest_talk_ != nullptr;
-    const bool quiet = !talks || link_->deadline() == kNever;
-    const CounterSnapshot counters = stack_->stack().Snapshot();
-    const bool mapped = counters.udp_mappings + counters.echo_mappings > 0;
-    if (Over() && !flows_left && quiet && !mapped && timeline_.next() == kNever) return;
+    if (timeline_.next() == kNever && Over() && NothingWaits()) return;
     const Time next = NextEvent();
     // What the guest asked from is forgotten by its own deadlines.
-    if (next == kNever || next > (mapped ? After(end, kMappingsEnd) : end)) return;
+    if (next == kNever || (next > end && next > (Mapped() ? After(end, kMappingsEnd) : end)))
+      return;
     timeline_.AdvanceTo(next);
   }
+}
+
+bool World::Mapped() const {
+  const CounterSnapshot counters = stack_->stack().Snapshot();
+  return counters.udp_mappings + counters.echo_mappings > 0;
+}
+
+bool World::NothingWaits() const {
+  // A datagram that the link holds back is nobody's to wait for; its arrival is checked.
+  const bool talks = udp_ != nullptr || guest_talk_ != nullptr;
+  if (talks && link_->deadline() != kNever) return false;
+  return !Mapped() && (stack_->host().open_sockets() == 0 || stack_->stack().Flows().empty());
 }
 
 WorldResult World::Run() {
@@ -482,7 +493,7 @@ LinkFacts World::Facts() const {
 
 void World::NextRounds() {
   for (size_t i = 0; i < flows_.size(); ++i) {
-    if (scenario_.flows[i].again == 0) continue;
+    if (!flows_[i]->NextRoundIsDue()) continue;
     if (const std::string wrong = flows_[i]->NextRound(Facts()); !wrong.empty()) {
       Fail(absl::StrCat("flow ", i, ": ", wrong));
     }

@@ -73,6 +73,10 @@ class World final {
   void Check(const std::string& wrong);
   [[nodiscard]] Time NextEvent() const;
   [[nodiscard]] bool Over() const;
+  // The guest has asked from ports that are not forgotten yet.
+  [[nodiscard]] bool Mapped() const;
+  // Nothing of the stack's, nor of the link's, is left that would go on.
+  [[nodiscard]] bool NothingWaits() const;
   // Nothing in this scenario excuses that something takes long.
   [[nodiscard]] bool Good() const;
   // Virtual time that this scenario may take.
@@ -94,6 +98,7 @@ class World final {
   std::unique_ptr<Strays> strays_;
   std::deque<std::vector<uint8_t>> to_guest_;
   bool guest_paused_ = false;
+  bool guest_has_run_ = false;  // in the last step; or the script has, which may concern it
   bool cut_ = false;
   // Null: none in this scenario.
   std::unique_ptr<UdpTalk> udp_;

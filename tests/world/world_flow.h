@@ -89,8 +89,10 @@ class WorldFlow final {
 
   // `guest_runs`: false while the guest is paused.
   void Turn(bool guest_runs);
-  // After each step: a round that is over is verified, and the next one begins. Empty, or
-  // what was wrong with it.
+  // Asked after each step: a round is over, and another one is left.
+  [[nodiscard]] bool NextRoundIsDue() const { return round_ != script_.again && RoundOver(); }
+  // The round that is over is verified, and the next one begins. Empty, or what was wrong
+  // with it.
   [[nodiscard]] std::string NextRound(const LinkFacts& facts);
   // Nothing will happen any more at the guest's end, or at the host's ends; no round is
   // left.

@@ -343,10 +343,17 @@ int guest_lwip_connect(struct guest_lwip_connection* connection,
   return ErrnoOf(error);
 }
 
+size_t guest_lwip_write_room(const struct guest_lwip_connection* connection) {
+  const struct tcp_pcb* pcb = connection->pcb;
+  if (pcb == NULL || !connection->connected || connection->write_shut) return 0;
+  return pcb->snd_buf;
+}
+
 size_t guest_lwip_write(struct guest_lwip_connection* connection, const uint8_t* bytes,
                         size_t length) {
   struct tcp_pcb* pcb = connection->pcb;
-  if (pcb == NULL || !connection->connected || connection->write_shut) return 0;
+  length = LWIP_MIN(length, guest_lwip_write_room(connection));
+  if (length == 0) return 0;
   size_t written = 0;
   size_t step_max = UINT16_MAX;
   while (written < length && pcb->snd_buf > 0) {

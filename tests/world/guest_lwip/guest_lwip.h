@@ -79,6 +79,8 @@ int guest_lwip_connect(struct guest_lwip_connection* connection,
                        uint16_t source_port);
 // 0, or an errno.
 int guest_lwip_listen(struct guest_lwip_listener* listener, uint16_t port);
+// What the send buffer has room for; 0 where nothing may be written.
+size_t guest_lwip_write_room(const struct guest_lwip_connection* connection);
 // Copies a prefix into the send buffer; returns its length.
 size_t guest_lwip_write(struct guest_lwip_connection* connection, const uint8_t* bytes,
                         size_t length);
