@@ -150,10 +150,11 @@ bool ResolvConf::TakeEvents() {
     for (size_t at = 0; at + sizeof(inotify_event) <= static_cast<size_t>(got);) {
       inotify_event event;
       std::memcpy(&event, buffer.data() + at, sizeof event);
+      const int id = event.wd;
       const char* name = event.len > 0 ? buffer.data() + at + sizeof event : "";
       // Of the folder itself, or a queue that ran over: no name.
       happened |= event.len == 0 || std::ranges::any_of(watches_, [&](const Watch& watch) {
-                    return watch.id == event.wd && watch.name == name;
+                    return watch.id == id && watch.name == name;
                   });
       at += sizeof event + event.len;
     }
