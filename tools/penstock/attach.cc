@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tools/penstock/channel.h"
+#include "tools/penstock/confinement.h"
 #include "tools/penstock/control_service.h"
 #include "tools/penstock/driver.h"
 #include "tools/penstock/namespaces.h"
@@ -88,14 +89,17 @@ absl::StatusOr<Descriptor> MakeTap(const AttachOptions& options, const Target& t
 
 class AttachSupervisor final : public Supervisor {
  public:
-  AttachSupervisor(const AttachOptions& options, Lifetime& lifetime, ControlService& service)
+  AttachSupervisor(const AttachOptions& options, Lifetime& lifetime, ControlService& service,
+                   Confinement& confinement)
       : options_(options),
         lifetime_(lifetime),
         service_(service),
+        confinement_(confinement),
         ready_(options.ready_descriptor.value_or(-1)) {}
 
   absl::Status OnStart(Stack& stack) override {
     if (absl::Status published = service_.Start(stack); !published.ok()) return published;
+    if (absl::Status sealed = confinement_.Seal(std::nullopt); !sealed.ok()) return sealed;
     if (ready_.valid() && write(ready_.get(), "1", 1) != 1) {
       return ErrnoStatus("cannot write to the ready descriptor", errno);
     }
@@ -112,12 +116,12 @@ class AttachSupervisor final : public Supervisor {
     bool end = lifetime_.ProcessEnded() || lifetime_.PathGone();
     while (const std::optional<Signal> signal = lifetime_.NextSignal()) {
       if (signal->number == SIGUSR1) {
-        WriteStatsNow(options_.common, stack);
+        WriteStatsNow(options_.common, stack, confinement_.clerk());
       } else if (signal->number != SIGUSR2) {
         end = true;
       }
     }
-    if (end) WriteStatsAtEnd(options_.common, stack);
+    if (end) WriteStatsAtEnd(options_.common, stack, confinement_.clerk());
     return !end;
   }
 
@@ -125,6 +129,7 @@ class AttachSupervisor final : public Supervisor {
   const AttachOptions& options_;
   Lifetime& lifetime_;
   ControlService& service_;
+  Confinement& confinement_;
   Descriptor ready_;
 };
 
@@ -157,7 +162,9 @@ absl::Status Attach(AttachOptions options, const SignalMask& mask) {
   if (!link.ok()) return link.status();
   absl::StatusOr<ControlService> service = ControlService::Create(options.common, *lifetime);
   if (!service.ok()) return service.status();
-  AttachSupervisor supervisor(options, *lifetime, *service);
+  absl::StatusOr<Confinement> confinement = Confinement::Enter(options.common, *lifetime, *service);
+  if (!confinement.ok()) return confinement.status();
+  AttachSupervisor supervisor(options, *lifetime, *service, *confinement);
   return Drive(options.common.config, *std::move(link), supervisor);
 }
 

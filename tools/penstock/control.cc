@@ -21,7 +21,7 @@ constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
 
 bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
-std::optional<uid_t> UserOf(int socket) {
+std::optional<uid_t> KernelsUserOf(int socket) {
   ucred peer{};
   socklen_t length = sizeof peer;
   if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return std::nullopt;
@@ -70,6 +70,9 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Open(const std::st
   }
   return server;
 }
+
+ControlServer::ControlServer(ControlSocket socket)
+    : socket_(std::move(socket)), user_of_(KernelsUserOf) {}
 
 bool ControlServer::Watch(int operation, int descriptor, uint32_t events) {
   epoll_event event{.events = events, .data = {}};
@@ -127,7 +130,7 @@ void ControlServer::Admit(Descriptor socket, Time now) {
   }
   Client& client = clients_.emplace_back();
   client.deadline = now + kControlPatience;
-  const std::optional<uid_t> user = UserOf(socket.get());
+  const std::optional<uid_t> user = user_of_(socket.get());
   client.socket = std::move(socket);
   if (!user || !MayControl(*user, geteuid())) {
     client.answer = ErrorAnswer("only the user who started this penstock, and root, may");

@@ -29,6 +29,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "relay/time.h"
@@ -83,9 +84,17 @@ class ControlServer final {
   // Turns a whole request into one.
   using Answer = std::function<Reply(std::string_view request)>;
 
+  // Of what user the process at the other end of a connected socket is.
+  using UserOf = std::function<std::optional<uid_t>(int socket)>;
+
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<ControlServer>> Open(const std::string& path);
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;
+
+  // Whoever is to remove the socket's file instead of this.
+  [[nodiscard]] SocketFile LeaveFile() { return socket_.LeaveFile(); }
+  // Who is asked that instead of the kernel, of a process that the kernel tells nothing.
+  void AskForUsers(UserOf user_of) { user_of_ = std::move(user_of); }
 
   // Readable when Serve has something to do.
   [[nodiscard]] int descriptor() const { return epoll_.get(); }
@@ -124,7 +133,7 @@ class ControlServer final {
     [[nodiscard]] size_t waiting() const { return backlog.size() - sent; }
   };
 
-  explicit ControlServer(ControlSocket socket) : socket_(std::move(socket)) {}
+  explicit ControlServer(ControlSocket socket);
   [[nodiscard]] bool Watch(int operation, int descriptor, uint32_t events);
   void Accept(Time now);
   void Admit(Descriptor socket, Time now);
@@ -140,6 +149,7 @@ class ControlServer final {
   void ForgetThoseThatLeft();
 
   ControlSocket socket_;
+  UserOf user_of_;
   Descriptor epoll_;
   std::list<Client> clients_;  // the oldest first, and so by deadline
   std::list<Subscriber> subscribers_;

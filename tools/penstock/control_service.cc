@@ -25,6 +25,15 @@ absl::StatusOr<ControlService> ControlService::Create(const CommonOptions& optio
   return service;
 }
 
+std::optional<SocketFile> ControlService::LeaveFile() {
+  if (!control_) return std::nullopt;
+  return control_->LeaveFile();
+}
+
+void ControlService::AskForUsers(ControlServer::UserOf user_of) {
+  if (control_) control_->AskForUsers(std::move(user_of));
+}
+
 absl::Status ControlService::Start(Stack& stack) {
   if (options_.config.event_count_max != 0) {
     events_ = std::make_unique<EventFeed>(

@@ -28,6 +28,11 @@ class ControlService final {
   [[nodiscard]] static absl::StatusOr<ControlService> Create(const CommonOptions& options,
                                                              Lifetime& lifetime);
 
+  // Of what the control socket needs files for, somebody else takes care from now on. What has
+  // to be removed at the end, if there is a socket.
+  [[nodiscard]] std::optional<SocketFile> LeaveFile();
+  void AskForUsers(ControlServer::UserOf user_of);
+
   // Publishes what the command line says, or nothing.
   [[nodiscard]] absl::Status Start(Stack& stack);
 

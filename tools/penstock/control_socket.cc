@@ -137,20 +137,25 @@ absl::StatusOr<ControlSocket> ControlSocket::Listen(const std::string& path) {
   }
   struct stat file {};
   if (lstat(path.c_str(), &file) != 0) return ErrnoStatus(cannot, errno);
-  control.path_ = path;  // from here on it is removed at the end
-  control.device_ = file.st_dev;
-  control.inode_ = file.st_ino;
+  // From here on it is removed at the end.
+  control.file_ = {.path = path, .device = file.st_dev, .inode = file.st_ino};
   if (listen(socket, kBacklog) != 0) return ErrnoStatus(cannot, errno);
   return control;
 }
 
-ControlSocket::~ControlSocket() {
-  if (!socket_.valid()) return;  // moved from
+void SocketFile::Remove() const {
   struct stat file {};
-  if (lstat(path_.c_str(), &file) == 0 && file.st_dev == device_ && file.st_ino == inode_) {
-    unlink(path_.c_str());
+  if (lstat(path.c_str(), &file) == 0 && file.st_dev == device && file.st_ino == inode) {
+    unlink(path.c_str());
   }
 }
+
+ControlSocket::~ControlSocket() {
+  // No socket: moved from.
+  if (socket_.valid() && !file_.path.empty()) file_.Remove();
+}
+
+SocketFile ControlSocket::LeaveFile() { return std::exchange(file_, {}); }
 
 absl::StatusOr<Descriptor> ConnectToControl(const std::string& path,
                                             std::chrono::seconds patience) {

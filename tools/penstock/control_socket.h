@@ -29,14 +29,27 @@ inline constexpr size_t kControlPathBytesMax = 107;
 // InvalidArgument that says what to change, if the path is empty or too long.
 [[nodiscard]] absl::Status CheckControlPath(const std::string& path);
 
+// The file of a socket, by name and by what it is.
+struct SocketFile {
+  std::string path;
+  dev_t device = 0;
+  ino_t inode = 0;
+
+  // Unless another one has taken its place.
+  void Remove() const;
+};
+
 class ControlSocket final {
  public:
   // An error says who listens there already, or what is in the way.
   [[nodiscard]] static absl::StatusOr<ControlSocket> Listen(const std::string& path);
   ControlSocket(ControlSocket&&) = default;
   ControlSocket& operator=(ControlSocket&&) = delete;
-  // Removes the file, unless another one has taken its place.
+  // Removes the file, unless another one has taken its place or it was left to somebody else.
   ~ControlSocket();
+  // From now on somebody else removes it: while this still listens, or a penstock that starts
+  // would take it for a dead one's.
+  [[nodiscard]] SocketFile LeaveFile();
 
   // Listens, does not block.
   [[nodiscard]] int descriptor() const { return socket_.get(); }
@@ -45,9 +58,7 @@ class ControlSocket final {
   ControlSocket() = default;
 
   Descriptor socket_;
-  std::string path_;
-  dev_t device_ = 0;
-  ino_t inode_ = 0;
+  SocketFile file_;  // no path: not to be removed
 };
 
 // Connects. Sending and receiving on the result gives up (EAGAIN) after `patience`, as

@@ -78,9 +78,7 @@ absl::Status Lifetime::WatchProcess(Descriptor pidfd) {
 absl::Status Lifetime::WatchPath(const std::string& path, int network_namespace) {
   struct stat identity {};
   if (fstat(network_namespace, &identity) != 0) return ErrnoStatus("cannot stat " + path, errno);
-  path_ = path;
-  device_ = identity.st_dev;
-  inode_ = identity.st_ino;
+  path_ = {.path = path, .device = identity.st_dev, .inode = identity.st_ino};
 
   folder_.Reset(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   constexpr uint32_t kChanges = IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE |
@@ -118,15 +116,19 @@ bool Lifetime::ProcessEnded() const {
 void Lifetime::ForgetProcess() { process_.Reset(); }
 
 bool Lifetime::PathGone() {
-  if (path_.empty()) return false;
+  if (!path_) return false;
   // What the events say in detail does not matter; they only have to be read.
   alignas(inotify_event) std::array<char, 4096> events;
   while (read(folder_.get(), events.data(), events.size()) > 0) {
   }
   epoll_event ignored[4];
   (void)epoll_wait(epoll_.get(), ignored, 4, 0);  // acknowledges the mount table's event
+  return !(leads_there_ ? leads_there_() : path_->LeadsThere());
+}
+
+bool NamespacePath::LeadsThere() const {
   struct stat now {};
-  return stat(path_.c_str(), &now) != 0 || now.st_dev != device_ || now.st_ino != inode_;
+  return stat(path.c_str(), &now) == 0 && now.st_dev == device && now.st_ino == inode;
 }
 
 std::optional<pid_t> ProcessOfPath(const std::string& path) {

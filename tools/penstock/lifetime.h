@@ -14,8 +14,10 @@
 #include <signal.h>
 #include <sys/types.h>
 
+#include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -46,6 +48,15 @@ struct Signal {
   bool from_terminal = false;
 };
 
+// A path to a network namespace, and which one that is.
+struct NamespacePath {
+  std::string path;
+  dev_t device = 0;
+  ino_t inode = 0;
+
+  [[nodiscard]] bool LeadsThere() const;
+};
+
 class Lifetime final {
  public:
   [[nodiscard]] static absl::StatusOr<Lifetime> Create(const SignalMask& mask);
@@ -55,6 +66,10 @@ class Lifetime final {
   // At most one process and one path each.
   [[nodiscard]] absl::Status WatchProcess(Descriptor pidfd);
   [[nodiscard]] absl::Status WatchPath(const std::string& path, int network_namespace);
+  // Of WatchPath; null if nothing is watched.
+  [[nodiscard]] const NamespacePath* path() const { return path_ ? &*path_ : nullptr; }
+  // Who looks whether the path still leads there, of a process that no longer can.
+  void LookBy(std::function<bool()> leads_there) { leads_there_ = std::move(leads_there); }
 
   // Readable when one of the functions below has something to say.
   [[nodiscard]] int descriptor() const { return epoll_.get(); }
@@ -74,9 +89,8 @@ class Lifetime final {
   Descriptor process_;
   Descriptor folder_;
   Descriptor mounts_;
-  std::string path_;
-  dev_t device_ = 0;
-  ino_t inode_ = 0;
+  std::optional<NamespacePath> path_;
+  std::function<bool()> leads_there_;
 };
 
 // The process whose end is the end of a path into /proc, which inotify does not

@@ -47,17 +47,6 @@ absl::Status NoNamespaces(bool user_namespace, int error) {
       error);
 }
 
-// Maps the caller's user and group to themselves. An unprivileged process may write
-// just this, once it has given up setgroups (user_namespaces(7)).
-absl::Status MapIdentity(uid_t user, gid_t group) {
-  if (absl::Status s = WriteFile("/proc/self/setgroups", "deny"); !s.ok()) return s;
-  if (absl::Status s = WriteFile("/proc/self/uid_map", absl::StrCat(user, " ", user, " 1"));
-      !s.ok()) {
-    return s;
-  }
-  return WriteFile("/proc/self/gid_map", absl::StrCat(group, " ", group, " 1"));
-}
-
 // A tmpfs that covers `folder` until the end of the scope; a file bind-mounted out
 // of it lives on.
 class CoveredFolder final {
@@ -78,6 +67,17 @@ class CoveredFolder final {
 };
 
 }  // namespace
+
+// Maps the caller's user and group to themselves. An unprivileged process may write
+// just this, once it has given up setgroups (user_namespaces(7)).
+absl::Status MapIdentity(uid_t user, gid_t group) {
+  if (absl::Status s = WriteFile("/proc/self/setgroups", "deny"); !s.ok()) return s;
+  if (absl::Status s = WriteFile("/proc/self/uid_map", absl::StrCat(user, " ", user, " 1"));
+      !s.ok()) {
+    return s;
+  }
+  return WriteFile("/proc/self/gid_map", absl::StrCat(group, " ", group, " 1"));
+}
 
 pid_t ForkInto(int kinds) {
   return static_cast<pid_t>(syscall(SYS_clone, kinds | SIGCHLD, nullptr, nullptr, nullptr, 0UL));

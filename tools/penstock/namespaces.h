@@ -40,6 +40,10 @@ class SandboxNamespaces final {
   const gid_t group_;
 };
 
+// In a process that has just entered a new user namespace: `user` and `group` keep their
+// numbers in it.
+[[nodiscard]] absl::Status MapIdentity(uid_t user, gid_t group);
+
 // Mounts a file that names `nameservers` and `search` domains over /etc/resolv.conf (over what it
 // points to, if it is a symbolic link). The caller is in a mount namespace of its own.
 [[nodiscard]] absl::Status MountResolvConf(const std::vector<IpAddress>& nameservers,

@@ -107,6 +107,7 @@ struct CommonTexts {
   PolicyTexts policy;
   std::string udp_filtering = "address-and-port";
   bool no_offload = false;
+  bool no_sandbox = false;
   bool no_dhcp = false;
   bool no_router_advertisements = false;
   std::string dhcp_pool;
@@ -226,6 +227,9 @@ void AddCommon(CLI::App& app, CommonOptions& common, CommonTexts& texts,
                  "Write what the sandbox sends and gets to this capture file (pcapng,\n"
                  "for Wireshark); with --impair, what it really gets")
       ->type_name("FILE");
+  app.add_flag("--no-sandbox", texts.no_sandbox,
+               "Do not confine penstock itself (no files, no privileges, few system\n"
+               "calls): for debugging");
   AddFamily(app, "IPv4", "4", texts.ipv4, "10.0.2.15/24, 10.0.2.2, 10.0.2.3");
   AddFamily(app, "IPv6", "6", texts.ipv6, "fd00::15/64, fd00::2, fd00::3");
   app.add_option("--guest-prefix", texts.guest_prefixes,
@@ -386,6 +390,7 @@ absl::Status SetCommon(const CLI::App& app, const CommonTexts& texts, const std:
   }
   if (absl::Status s = SetPolicies(app, texts, profile, common); !s.ok()) return s;
   common.offload = !texts.no_offload;
+  common.confined = !texts.no_sandbox;
   // A limit below the half-open ones lowers those with it.
   config.half_open_count_max = std::min(config.half_open_count_max, config.flow_count_max);
   config.half_open_per_destination_max =

@@ -35,6 +35,7 @@ struct CommonOptions {
   std::string pcap;  // the capture file; empty: none
   bool stats = false;
   std::string stats_file;  // empty: none
+  bool confined = true;    // once it is set up
 };
 
 struct RunOptions {

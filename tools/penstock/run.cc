@@ -11,6 +11,7 @@
 #include <optional>
 #include <utility>
 
+#include "tools/penstock/confinement.h"
 #include "tools/penstock/control_service.h"
 #include "tools/penstock/driver.h"
 #include "tools/penstock/sandbox.h"
@@ -29,13 +30,18 @@ constexpr Duration kDrainQuiet = std::chrono::seconds(1);
 class RunSupervisor final : public Supervisor {
  public:
   RunSupervisor(const CommonOptions& options, Sandbox& sandbox, Lifetime& lifetime,
-                ControlService& service)
-      : options_(options), sandbox_(sandbox), lifetime_(lifetime), service_(service) {}
+                ControlService& service, Confinement& confinement)
+      : options_(options),
+        sandbox_(sandbox),
+        lifetime_(lifetime),
+        service_(service),
+        confinement_(confinement) {}
 
   [[nodiscard]] int exit_status() const { return exit_status_; }
 
   absl::Status OnStart(Stack& stack) override {
     if (absl::Status published = service_.Start(stack); !published.ok()) return published;
+    if (absl::Status sealed = confinement_.Seal(sandbox_.keeper()); !sealed.ok()) return sealed;
     return sandbox_.Go();
   }
   int descriptor() const override { return lifetime_.descriptor(); }
@@ -50,7 +56,7 @@ class RunSupervisor final : public Supervisor {
     bool impatient = false;
     while (const std::optional<Signal> signal = lifetime_.NextSignal()) {
       if (signal->number == SIGUSR1) {
-        WriteStatsNow(options_, stack);
+        WriteStatsNow(options_, stack, confinement_.clerk());
       } else if (drain_) {
         impatient = true;
       } else if (!signal->from_terminal) {
@@ -63,7 +69,7 @@ class RunSupervisor final : public Supervisor {
       drain_ = Drain{.next_look = now, .moved_at = now, .moved_bytes = 0};
     }
     if (!drain_ || (!impatient && StillDraining(now, stack))) return true;
-    WriteStatsAtEnd(options_, stack);
+    WriteStatsAtEnd(options_, stack, confinement_.clerk());
     service_.AtEnd();
     return false;
   }
@@ -91,6 +97,7 @@ class RunSupervisor final : public Supervisor {
   Sandbox& sandbox_;
   Lifetime& lifetime_;
   ControlService& service_;
+  Confinement& confinement_;
   std::optional<Drain> drain_;
   int exit_status_ = 0;
 };
@@ -144,7 +151,9 @@ absl::StatusOr<int> Run(RunOptions options, const SignalMask& mask) {
 
   absl::StatusOr<ControlService> service = ControlService::Create(common, *lifetime);
   if (!service.ok()) return service.status();
-  RunSupervisor supervisor(common, *sandbox, *lifetime, *service);
+  absl::StatusOr<Confinement> confinement = Confinement::Enter(common, *lifetime, *service);
+  if (!confinement.ok()) return confinement.status();
+  RunSupervisor supervisor(common, *sandbox, *lifetime, *service, *confinement);
   const absl::Status driven = Drive(common.config, *std::move(link), supervisor);
   if (!driven.ok()) return driven;
   return supervisor.exit_status();

@@ -58,6 +58,7 @@ class Sandbox final {
   // Starts the command, once the network is configured: the stack must run for that. A
   // failure is a sentence on stderr and exit status 1.
   [[nodiscard]] absl::Status Go();
+  [[nodiscard]] pid_t keeper() const { return keeper_.pid; }
   // Passes a signal on to the command.
   void Kill(int signal);
   // Readable when the command and everything that it started have ended.

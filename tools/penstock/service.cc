@@ -13,8 +13,8 @@
 namespace penstock::tool {
 namespace {
 
-void WriteStatsFile(const CommonOptions& options, const Stack& stack) {
-  const absl::Status written = ReplaceFile(options.stats_file, Lines(StatisticsOf(stack)));
+void WriteStatsFile(const Stack& stack, const Clerk& clerk) {
+  const absl::Status written = clerk.ReplaceStats(Lines(StatisticsOf(stack)));
   if (!written.ok()) Say(std::string(written.message()));
 }
 
@@ -76,17 +76,17 @@ absl::StatusOr<std::unique_ptr<Link>> MakeLink(const CommonOptions& options, int
   return std::unique_ptr<Link>(*std::move(impaired));
 }
 
-void WriteStatsNow(const CommonOptions& options, const Stack& stack) {
+void WriteStatsNow(const CommonOptions& options, const Stack& stack, const Clerk& clerk) {
   if (options.stats_file.empty()) {
     PrintSummary(stack);
   } else {
-    WriteStatsFile(options, stack);
+    WriteStatsFile(stack, clerk);
   }
 }
 
-void WriteStatsAtEnd(const CommonOptions& options, const Stack& stack) {
+void WriteStatsAtEnd(const CommonOptions& options, const Stack& stack, const Clerk& clerk) {
   if (options.stats) PrintSummary(stack);
-  if (!options.stats_file.empty()) WriteStatsFile(options, stack);
+  if (!options.stats_file.empty()) WriteStatsFile(stack, clerk);
 }
 
 }  // namespace penstock::tool

@@ -11,6 +11,7 @@
 #include "stack/link/pcapng.h"
 #include "stack/link/tap.h"
 #include "stack/stack.h"
+#include "tools/penstock/clerk.h"
 #include "tools/penstock/netlink.h"
 #include "tools/penstock/options.h"
 
@@ -38,9 +39,9 @@ void AdaptToSystem(Config& config);
                                                              std::unique_ptr<PcapngWriter> capture);
 
 // On demand: to the file, or to stderr if there is none. Poll thread.
-void WriteStatsNow(const CommonOptions& options, const Stack& stack);
+void WriteStatsNow(const CommonOptions& options, const Stack& stack, const Clerk& clerk);
 // At the end: wherever the options say.
-void WriteStatsAtEnd(const CommonOptions& options, const Stack& stack);
+void WriteStatsAtEnd(const CommonOptions& options, const Stack& stack, const Clerk& clerk);
 
 }  // namespace penstock::tool
 

@@ -1,0 +1,195 @@
+#include "tools/penstock/call_filter.h"
+
+#include <fcntl.h>
+#include <linux/netlink.h>
+#include <seccomp.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tools/penstock/descriptor.h"
+
+namespace penstock::tool {
+namespace {
+
+struct Call {
+  int number;
+  std::vector<scmp_arg_cmp> when{};  // all of them; none: always
+};
+
+struct Group {
+  const char* reason;
+  std::vector<Call> calls;
+};
+
+constexpr uint64_t kSocketType = 0xf;  // without SOCK_NONBLOCK and SOCK_CLOEXEC
+constexpr uint64_t kOpensToWrite = O_ACCMODE | O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY);
+
+scmp_arg_cmp Is(unsigned argument, uint64_t value) {
+  return {.arg = argument, .op = SCMP_CMP_EQ, .datum_a = value, .datum_b = 0};
+}
+
+// Those bits of it.
+scmp_arg_cmp Masked(unsigned argument, uint64_t mask, uint64_t value) {
+  return {.arg = argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = mask, .datum_b = value};
+}
+
+Call Socket(int domain, int type) {
+  return {
+      SCMP_SYS(socket),
+      {Is(0, static_cast<uint64_t>(domain)), Masked(1, kSocketType, static_cast<uint64_t>(type))}};
+}
+
+Call Ioctl(unsigned long request) { return {SCMP_SYS(ioctl), {Is(1, request)}}; }
+
+// What is called for every frame has no conditions: the kernel then answers from a bitmap.
+std::vector<Group> Allowed(std::optional<pid_t> signalled) {
+  const auto self = static_cast<uint64_t>(getpid());
+  std::vector<Group> groups{
+      {"the tap, doorbells, signals, the capture file, what is said on stderr",
+       {{SCMP_SYS(read)}, {SCMP_SYS(readv)}, {SCMP_SYS(write)}, {SCMP_SYS(writev)}}},
+      {"waiting for all of them",
+       {{SCMP_SYS(epoll_wait)},
+        {SCMP_SYS(epoll_pwait)},
+        {SCMP_SYS(epoll_ctl)},
+        {SCMP_SYS(poll)},
+        {SCMP_SYS(ppoll)},
+        {SCMP_SYS(timerfd_settime)}}},
+      {"host sockets, the control socket's clients, the clerk",
+       {{SCMP_SYS(sendmsg)},     {SCMP_SYS(sendto)},      {SCMP_SYS(sendmmsg)},
+        {SCMP_SYS(recvmsg)},     {SCMP_SYS(recvfrom)},    {SCMP_SYS(recvmmsg)},
+        {SCMP_SYS(accept)},      {SCMP_SYS(accept4)},     {SCMP_SYS(bind)},
+        {SCMP_SYS(connect)},     {SCMP_SYS(listen)},      {SCMP_SYS(shutdown)},
+        {SCMP_SYS(getsockname)}, {SCMP_SYS(getpeername)}, {SCMP_SYS(getsockopt)},
+        {SCMP_SYS(setsockopt)},  {SCMP_SYS(close)},       {SCMP_SYS(fcntl)},
+        Ioctl(FIONBIO),          Ioctl(FIONREAD),         Ioctl(TIOCOUTQ)}},
+      {"new ones: TCP, UDP and ping, nothing else and nothing raw",
+       {Socket(AF_INET, SOCK_STREAM), Socket(AF_INET, SOCK_DGRAM), Socket(AF_INET6, SOCK_STREAM),
+        Socket(AF_INET6, SOCK_DGRAM)}},
+      {"which routes the host has; the number of an interface by its name",
+       {{SCMP_SYS(socket), {Is(0, AF_NETLINK), Is(2, NETLINK_ROUTE)}},
+        Ioctl(SIOCGIFINDEX),
+        Ioctl(SIOCGIFNAME)}},
+      {"the copy of resolv.conf, to read; a capture on a full disk ends where it was whole",
+       {{SCMP_SYS(openat), {Masked(2, kOpensToWrite, O_RDONLY)}},
+        {SCMP_SYS(fstat)},
+        {SCMP_SYS(newfstatat)},
+        {SCMP_SYS(statx)},
+        {SCMP_SYS(readlink)},
+        {SCMP_SYS(readlinkat)},
+        {SCMP_SYS(getcwd)},
+        {SCMP_SYS(inotify_add_watch)},
+        {SCMP_SYS(inotify_rm_watch)},
+        {SCMP_SYS(ftruncate)},
+        {SCMP_SYS(lseek)}}},
+      {"memory that nobody executes",
+       {{SCMP_SYS(mmap), {Masked(2, PROT_EXEC, 0)}},
+        {SCMP_SYS(mprotect), {Masked(2, PROT_EXEC, 0)}},
+        {SCMP_SYS(munmap)},
+        {SCMP_SYS(mremap)},
+        {SCMP_SYS(madvise)},
+        {SCMP_SYS(brk)},
+        {SCMP_SYS(sched_getaffinity)}}},  // malloc, in how many arenas
+      {"relay threads, which may be just beginning, wait for each other and end; clocks, where\n"
+       "the vDSO has none; random numbers",
+       {{SCMP_SYS(futex)},
+        {SCMP_SYS(rseq)},
+        {SCMP_SYS(set_robust_list)},
+        {SCMP_SYS(sched_yield)},
+        {SCMP_SYS(exit)},
+        {SCMP_SYS(clock_gettime)},
+        {SCMP_SYS(gettimeofday)},
+        {SCMP_SYS(clock_nanosleep)},
+        {SCMP_SYS(nanosleep)},
+        {SCMP_SYS(restart_syscall)},
+        {SCMP_SYS(getrandom)},
+        {SCMP_SYS(geteuid)},
+        {SCMP_SYS(gettid)},
+        {SCMP_SYS(getpid)}}},
+      {"the end: the keeper and the clerk are waited for; abort(), if a check failed",
+       {{SCMP_SYS(wait4)},
+        {SCMP_SYS(rt_sigaction)},
+        {SCMP_SYS(rt_sigprocmask)},
+        {SCMP_SYS(rt_sigreturn)},
+        {SCMP_SYS(tgkill), {Is(0, self)}},
+        {SCMP_SYS(exit_group)}}},
+  };
+  if (signalled) {
+    groups.push_back({"signals for the command, to its keeper",
+                      {{SCMP_SYS(kill), {Is(0, static_cast<uint64_t>(*signalled))}}}});
+  }
+  if (kAddressSanitized) {
+    groups.push_back({"address sanitizer: a process of its own looks for leaks at the end",
+                      {{SCMP_SYS(clone)},
+                       {SCMP_SYS(ptrace)},
+                       {SCMP_SYS(prctl)},
+                       {SCMP_SYS(process_vm_readv)},
+                       {SCMP_SYS(getdents64)},
+                       {SCMP_SYS(sigaltstack)},
+                       {SCMP_SYS(getppid)},
+                       {SCMP_SYS(prlimit64)},
+                       {SCMP_SYS(pipe)},
+                       {SCMP_SYS(pipe2)},
+                       {SCMP_SYS(open)},
+                       {SCMP_SYS(stat)}}});
+  }
+  if (kThreadSanitized) {
+    groups.push_back({"thread sanitizer: its own thread, and threads' stacks at their end",
+                      {{SCMP_SYS(sigaltstack)},
+                       {SCMP_SYS(prctl)},
+                       {SCMP_SYS(prlimit64)},
+                       {SCMP_SYS(getdents64)},
+                       {SCMP_SYS(open)},
+                       {SCMP_SYS(stat)}}});
+  }
+  return groups;
+}
+
+absl::Status Refused(const char* what, int error) {
+  return ErrnoStatus(absl::StrCat("cannot confine penstock: ", what,
+                                  " failed (--no-sandbox goes without, and is for debugging)"),
+                     error);
+}
+
+}  // namespace
+
+absl::Status FilterCalls(std::optional<pid_t> signalled) {
+  const std::unique_ptr<void, decltype(&seccomp_release)> filter(
+      seccomp_init(SCMP_ACT_KILL_PROCESS), &seccomp_release);
+  if (filter == nullptr) return Refused("making the list of system calls", ENOMEM);
+  // Threads that are there already; other ABIs of the machine; a tree instead of a chain; and
+  // no slower processor for it: nobody's code but ours is to run here.
+  int error = seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_TSYNC, 1);
+  if (error == 0) {
+    error = seccomp_attr_set(filter.get(), SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+  }
+  if (error == 0) error = seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2);
+  if (error == 0) error = seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_SSB, 1);
+  for (const Group& group : Allowed(signalled)) {
+    for (const Call& call : group.calls) {
+      const auto count = static_cast<unsigned>(call.when.size());
+      if (error == 0) {
+        error = seccomp_rule_add_array(filter.get(), SCMP_ACT_ALLOW, call.number, count,
+                                       call.when.data());
+      }
+    }
+  }
+  // The C library's first choice to ask for an interface; it then takes an Internet socket.
+  // Unix sockets would lead to whatever of the host's listens at abstract names.
+  const scmp_arg_cmp unix_socket = Is(0, AF_UNIX);
+  if (error == 0) {
+    error = seccomp_rule_add_array(filter.get(), SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
+                                   &unix_socket);
+  }
+  if (error == 0) error = seccomp_load(filter.get());
+  return error == 0 ? absl::OkStatus() : Refused("the list of system calls", -error);
+}
+
+}  // namespace penstock::tool
