@@ -40,12 +40,15 @@ class RelayThread::Impl {
     }
     asio::post(io_, [this] { Listen(); });
     try {
-      thread_ = std::thread([this] { io_.run(); });
+      thread_ = std::thread([this] {
+        // From here: the name of another thread is a file in /proc, which may be out of reach.
+        pthread_setname_np(pthread_self(), "penstock-relay");
+        io_.run();
+      });
     } catch (const std::system_error& error) {
       return absl::ResourceExhaustedError(
           absl::StrCat("cannot start a relay thread: ", error.what()));
     }
-    pthread_setname_np(thread_.native_handle(), "penstock-relay");
     return absl::OkStatus();
   }
 
