@@ -172,6 +172,17 @@ void ForbidUserNamespaces() {
   DropRoot();
 }
 
+void ForbidIpcNamespaces() {
+  if (kStartedByRoot) {
+    MakeTunDevice(0666);
+    UnshareUserNamespaceKeepingUsers();
+  } else {
+    Unshare(CLONE_NEWNET);
+  }
+  Write("/proc/sys/user/max_ipc_namespaces", "0");
+  DropRoot();
+}
+
 void ReplaceEtc(const char* target) {
   Unshare(CLONE_NEWNS);
   CoverByTmpfs("/etc");

@@ -44,6 +44,10 @@ void RemoveTunDevice();
 // No further user namespace can be made.
 void ForbidUserNamespaces();
 
+// No IPC namespace can be made: what a command's sandbox needs can be had, what confines
+// penstock itself cannot.
+void ForbidIpcNamespaces();
+
 // /etc is empty but for a resolv.conf that links to `target`; none if `target` is null.
 // `target` is made, holding "the host's own".
 void ReplaceEtc(const char* target);

@@ -5,16 +5,17 @@
 #include <seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "tools/penstock/descriptor.h"
 
 namespace penstock::tool {
 namespace {
@@ -73,6 +74,8 @@ std::vector<Group> Allowed(std::optional<pid_t> signalled) {
       {"new ones: TCP, UDP and ping, nothing else and nothing raw",
        {Socket(AF_INET, SOCK_STREAM), Socket(AF_INET, SOCK_DGRAM), Socket(AF_INET6, SOCK_STREAM),
         Socket(AF_INET6, SOCK_DGRAM)}},
+      {"what the guest asks of names by TCP is answered over a pair",
+       {{SCMP_SYS(socketpair), {Is(0, AF_UNIX)}}}},
       {"which routes the host has; the number of an interface by its name",
        {{SCMP_SYS(socket), {Is(0, AF_NETLINK), Is(2, NETLINK_ROUTE)}},
         Ioctl(SIOCGIFINDEX),
@@ -102,6 +105,7 @@ std::vector<Group> Allowed(std::optional<pid_t> signalled) {
        {{SCMP_SYS(futex)},
         {SCMP_SYS(rseq)},
         {SCMP_SYS(set_robust_list)},
+        {SCMP_SYS(prctl), {Is(0, PR_SET_NAME)}},
         {SCMP_SYS(sched_yield)},
         {SCMP_SYS(exit)},
         {SCMP_SYS(clock_gettime)},
@@ -152,18 +156,17 @@ std::vector<Group> Allowed(std::optional<pid_t> signalled) {
   return groups;
 }
 
-absl::Status Refused(const char* what, int error) {
-  return ErrnoStatus(absl::StrCat("cannot confine penstock: ", what,
-                                  " failed (--no-sandbox goes without, and is for debugging)"),
-                     error);
-}
-
 }  // namespace
+
+absl::Status CannotConfine(absl::string_view why) {
+  return absl::FailedPreconditionError(absl::StrCat(
+      "cannot confine penstock: ", why, " (--no-sandbox goes without, and is for debugging)"));
+}
 
 absl::Status FilterCalls(std::optional<pid_t> signalled) {
   const std::unique_ptr<void, decltype(&seccomp_release)> filter(
       seccomp_init(SCMP_ACT_KILL_PROCESS), &seccomp_release);
-  if (filter == nullptr) return Refused("making the list of system calls", ENOMEM);
+  if (filter == nullptr) return CannotConfine("no memory for the list of system calls");
   // Threads that are there already; other ABIs of the machine; a tree instead of a chain; and
   // no slower processor for it: nobody's code but ours is to run here.
   int error = seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_TSYNC, 1);
@@ -189,7 +192,9 @@ absl::Status FilterCalls(std::optional<pid_t> signalled) {
                                    &unix_socket);
   }
   if (error == 0) error = seccomp_load(filter.get());
-  return error == 0 ? absl::OkStatus() : Refused("the list of system calls", -error);
+  if (error == 0) return absl::OkStatus();
+  return CannotConfine(
+      absl::StrCat("the kernel takes no list of system calls: ", std::strerror(-error)));
 }
 
 }  // namespace penstock::tool

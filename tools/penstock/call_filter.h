@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 namespace penstock::tool {
 
@@ -27,6 +28,9 @@ inline constexpr bool kThreadSanitized = true;
 #else
 inline constexpr bool kThreadSanitized = false;
 #endif
+
+// An error that says what --no-sandbox is for.
+[[nodiscard]] absl::Status CannotConfine(absl::string_view why);
 
 // `signalled`: the one process that signals may be sent to, beside this one.
 [[nodiscard]] absl::Status FilterCalls(std::optional<pid_t> signalled);

@@ -13,6 +13,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <system_error>
@@ -30,9 +31,7 @@ constexpr const char* kRootOptions = "mode=700,size=1m,nr_inodes=64";
 constexpr unsigned long kRootFlags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
 
 absl::Status Unconfined(const char* what, int error) {
-  return ErrnoStatus(absl::StrCat("cannot confine penstock: ", what,
-                                  " failed (--no-sandbox goes without, and is for debugging)"),
-                     error);
+  return CannotConfine(absl::StrCat(what, ": ", std::strerror(error)));
 }
 
 // ---------------------------------------------------------------- capabilities
@@ -58,7 +57,7 @@ absl::Status KeepCapabilities(uint64_t kept) {
     sets[i].effective = sets[i].permitted = static_cast<uint32_t>(kept >> (32 * i));
   }
   if (syscall(SYS_capset, &header, sets.data()) != 0) {
-    return Unconfined("giving capabilities up", errno);
+    return Unconfined("capabilities cannot be given up", errno);
   }
   return absl::OkStatus();
 }
@@ -78,15 +77,18 @@ absl::Status Separate(Root root) {
   const gid_t group = getegid();
   const bool by_user = root == Root::kByUserNamespace;
   if (unshare(CLONE_NEWNS | CLONE_NEWIPC | (by_user ? CLONE_NEWUSER : 0)) != 0) {
-    return Unconfined(
-        by_user ? "making user, mount and IPC namespaces" : "making mount and IPC namespaces",
-        errno);
+    return Unconfined(by_user ? "it may not make user, mount and IPC namespaces (allow user "
+                                "namespaces, or raise user.max_*_namespaces with sysctl)"
+                              : "it may not make mount and IPC namespaces (raise "
+                                "user.max_*_namespaces with sysctl)",
+                      errno);
   }
   if (by_user) {
-    if (absl::Status mapped = MapIdentity(user, group); !mapped.ok()) return mapped;
+    const absl::Status mapped = MapIdentity(user, group);
+    if (!mapped.ok()) return CannotConfine(mapped.message());
   }
   if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
-    return Unconfined("making mounts private", errno);
+    return Unconfined("mounts cannot be made private", errno);
   }
   return absl::OkStatus();
 }
@@ -94,28 +96,29 @@ absl::Status Separate(Root root) {
 // The clerk writes through the mount below, penstock sees the read-only one on top of it.
 absl::Status EnterEmptyRoot(const Clerk& clerk) {
   if (mount("tmpfs", kRoot, "tmpfs", kRootFlags, kRootOptions) != 0) {
-    return Unconfined("mounting an empty root", errno);
+    return Unconfined("an empty root cannot be mounted", errno);
   }
   {
     const Descriptor folder(open(kRoot, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!folder.valid()) return Unconfined("opening the empty root", errno);
-    if (absl::Status furnished = clerk.Furnish(folder.get()); !furnished.ok()) return furnished;
+    if (!folder.valid()) return Unconfined("the empty root cannot be opened", errno);
+    const absl::Status furnished = clerk.Furnish(folder.get());
+    if (!furnished.ok()) return CannotConfine(furnished.message());
   }
   if (kAddressSanitized) {  // looks for its threads there at the end
     const std::string proc = absl::StrCat(kRoot, "/proc");
     if (mkdir(proc.c_str(), S_IRWXU) != 0 ||
         mount("/proc", proc.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0) {
-      return Unconfined("mounting the sanitizer's /proc", errno);
+      return Unconfined("the sanitizer's /proc cannot be mounted", errno);
     }
   }
   if (mount(kRoot, kRoot, nullptr, MS_BIND | MS_REC, nullptr) != 0 ||
       mount("none", kRoot, nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | kRootFlags, nullptr) != 0) {
-    return Unconfined("making the empty root read-only", errno);
+    return Unconfined("the empty root cannot be made read-only", errno);
   }
   // The old root comes to lie on top of the new one, and is taken off (pivot_root(2)).
   if (chdir(kRoot) != 0 || syscall(SYS_pivot_root, ".", ".") != 0 ||
       umount2(".", MNT_DETACH) != 0 || chdir("/") != 0) {
-    return Unconfined("changing to the empty root", errno);
+    return Unconfined("the root cannot be left for an empty one", errno);
   }
   return absl::OkStatus();
 }
@@ -127,8 +130,10 @@ absl::Status GiveUpPrivileges(uint64_t capabilities, Root root) {
   if (absl::Status given_up = KeepCapabilities(capabilities & kept); !given_up.ok()) {
     return given_up;
   }
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return Unconfined("no-new-privs", errno);
-  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return Unconfined("being non-dumpable", errno);
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+    return Unconfined("new privileges cannot be given up", errno);
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+    return Unconfined("it cannot be made non-dumpable", errno);
   return absl::OkStatus();
 }
 
