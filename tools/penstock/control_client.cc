@@ -60,6 +60,8 @@ absl::StatusOr<std::string> Receive(int socket, const std::string& path) {
   }
 }
 
+}  // namespace
+
 absl::StatusOr<OrderResult> ResultOf(std::string text, const std::string& path) {
   json answer = json::parse(text, nullptr, false);
   if (answer.is_object() && answer.contains("error") && answer["error"].is_object()) {
@@ -71,8 +73,6 @@ absl::StatusOr<OrderResult> ResultOf(std::string text, const std::string& path) 
   }
   return OrderResult{.value = std::move(answer["return"]), .text = std::move(text)};
 }
-
-}  // namespace
 
 absl::StatusOr<OrderResult> GiveOrder(const std::string& path, const json& request) {
   const absl::StatusOr<Descriptor> socket = SendOrder(path, request);

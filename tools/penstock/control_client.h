@@ -28,6 +28,9 @@ struct OrderResult {
 [[nodiscard]] absl::Status FollowOrder(const std::string& path, const nlohmann::json& request,
                                        const std::function<bool(std::string_view)>& take);
 
+// What a whole answer says; `path` is where it came from.
+[[nodiscard]] absl::StatusOr<OrderResult> ResultOf(std::string text, const std::string& path);
+
 // A member of that type, or "?" (0) if it is not there or something else.
 [[nodiscard]] std::string TextOf(const nlohmann::json& object, const char* name);
 [[nodiscard]] uint64_t NumberOf(const nlohmann::json& object, const char* name);
