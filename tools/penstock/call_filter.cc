@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -21,8 +22,11 @@ namespace penstock::tool {
 namespace {
 
 struct Call {
+  Call(int called, std::vector<scmp_arg_cmp> conditions = {})
+      : number(called), when(std::move(conditions)) {}
+
   int number;
-  std::vector<scmp_arg_cmp> when{};  // all of them; none: always
+  std::vector<scmp_arg_cmp> when;  // all of them; none: always
 };
 
 struct Group {
@@ -50,27 +54,25 @@ Call Socket(int domain, int type) {
 
 Call Ioctl(unsigned long request) { return {SCMP_SYS(ioctl), {Is(1, request)}}; }
 
+using Groups = std::vector<Group>;
+
+// ---------------------------------------------------------------- the list
+
 // What is called for every frame has no conditions: the kernel then answers from a bitmap.
-std::vector<Group> Allowed(std::optional<pid_t> signalled) {
-  const auto self = static_cast<uint64_t>(getpid());
-  std::vector<Group> groups{
+Groups OfTraffic() {
+  return {
       {"the tap, doorbells, signals, the capture file, what is said on stderr",
-       {{SCMP_SYS(read)}, {SCMP_SYS(readv)}, {SCMP_SYS(write)}, {SCMP_SYS(writev)}}},
+       {SCMP_SYS(read), SCMP_SYS(readv), SCMP_SYS(write), SCMP_SYS(writev)}},
       {"waiting for all of them",
-       {{SCMP_SYS(epoll_wait)},
-        {SCMP_SYS(epoll_pwait)},
-        {SCMP_SYS(epoll_ctl)},
-        {SCMP_SYS(poll)},
-        {SCMP_SYS(ppoll)},
-        {SCMP_SYS(timerfd_settime)}}},
+       {SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl), SCMP_SYS(poll),
+        SCMP_SYS(ppoll), SCMP_SYS(timerfd_settime)}},
       {"host sockets, the control socket's clients, the clerk",
-       {{SCMP_SYS(sendmsg)},     {SCMP_SYS(sendto)},      {SCMP_SYS(sendmmsg)},
-        {SCMP_SYS(recvmsg)},     {SCMP_SYS(recvfrom)},    {SCMP_SYS(recvmmsg)},
-        {SCMP_SYS(accept)},      {SCMP_SYS(accept4)},     {SCMP_SYS(bind)},
-        {SCMP_SYS(connect)},     {SCMP_SYS(listen)},      {SCMP_SYS(shutdown)},
-        {SCMP_SYS(getsockname)}, {SCMP_SYS(getpeername)}, {SCMP_SYS(getsockopt)},
-        {SCMP_SYS(setsockopt)},  {SCMP_SYS(close)},       {SCMP_SYS(fcntl)},
-        Ioctl(FIONBIO),          Ioctl(FIONREAD),         Ioctl(TIOCOUTQ)}},
+       {SCMP_SYS(sendmsg),     SCMP_SYS(sendto),      SCMP_SYS(sendmmsg),   SCMP_SYS(recvmsg),
+        SCMP_SYS(recvfrom),    SCMP_SYS(recvmmsg),    SCMP_SYS(accept),     SCMP_SYS(accept4),
+        SCMP_SYS(bind),        SCMP_SYS(connect),     SCMP_SYS(listen),     SCMP_SYS(shutdown),
+        SCMP_SYS(getsockname), SCMP_SYS(getpeername), SCMP_SYS(getsockopt), SCMP_SYS(setsockopt),
+        SCMP_SYS(close),       SCMP_SYS(fcntl),       Ioctl(FIONBIO),       Ioctl(FIONREAD),
+        Ioctl(TIOCOUTQ)}},
       {"new ones: TCP, UDP and ping, nothing else and nothing raw",
        {Socket(AF_INET, SOCK_STREAM), Socket(AF_INET, SOCK_DGRAM), Socket(AF_INET6, SOCK_STREAM),
         Socket(AF_INET6, SOCK_DGRAM)}},
@@ -82,78 +84,84 @@ std::vector<Group> Allowed(std::optional<pid_t> signalled) {
         Ioctl(SIOCGIFNAME)}},
       {"the copy of resolv.conf, to read; a capture on a full disk ends where it was whole",
        {{SCMP_SYS(openat), {Masked(2, kOpensToWrite, O_RDONLY)}},
-        {SCMP_SYS(fstat)},
-        {SCMP_SYS(newfstatat)},
-        {SCMP_SYS(statx)},
-        {SCMP_SYS(readlink)},
-        {SCMP_SYS(readlinkat)},
-        {SCMP_SYS(getcwd)},
-        {SCMP_SYS(inotify_add_watch)},
-        {SCMP_SYS(inotify_rm_watch)},
-        {SCMP_SYS(ftruncate)},
-        {SCMP_SYS(lseek)}}},
-      {"memory that nobody executes",
+        SCMP_SYS(fstat),
+        SCMP_SYS(newfstatat),
+        SCMP_SYS(statx),
+        SCMP_SYS(readlink),
+        SCMP_SYS(readlinkat),
+        SCMP_SYS(getcwd),
+        SCMP_SYS(inotify_add_watch),
+        SCMP_SYS(inotify_rm_watch),
+        SCMP_SYS(ftruncate),
+        SCMP_SYS(lseek)}},
+  };
+}
+
+Groups OfTheProcess(std::optional<pid_t> signalled) {
+  Groups groups{
+      {"memory that nobody executes; malloc asks for how many cores",
        {{SCMP_SYS(mmap), {Masked(2, PROT_EXEC, 0)}},
         {SCMP_SYS(mprotect), {Masked(2, PROT_EXEC, 0)}},
-        {SCMP_SYS(munmap)},
-        {SCMP_SYS(mremap)},
-        {SCMP_SYS(madvise)},
-        {SCMP_SYS(brk)},
-        {SCMP_SYS(sched_getaffinity)}}},  // malloc, in how many arenas
-      {"relay threads, which may be just beginning, wait for each other and end; clocks, where\n"
-       "the vDSO has none; random numbers",
-       {{SCMP_SYS(futex)},
-        {SCMP_SYS(rseq)},
-        {SCMP_SYS(set_robust_list)},
+        SCMP_SYS(munmap),
+        SCMP_SYS(mremap),
+        SCMP_SYS(madvise),
+        SCMP_SYS(brk),
+        SCMP_SYS(sched_getaffinity)}},
+      {"relay threads, which may be just beginning, wait for each other and end",
+       {SCMP_SYS(futex),
+        SCMP_SYS(sched_yield),
+        SCMP_SYS(rseq),
+        SCMP_SYS(set_robust_list),
         {SCMP_SYS(prctl), {Is(0, PR_SET_NAME)}},
-        {SCMP_SYS(sched_yield)},
-        {SCMP_SYS(exit)},
-        {SCMP_SYS(clock_gettime)},
-        {SCMP_SYS(gettimeofday)},
-        {SCMP_SYS(clock_nanosleep)},
-        {SCMP_SYS(nanosleep)},
-        {SCMP_SYS(restart_syscall)},
-        {SCMP_SYS(getrandom)},
-        {SCMP_SYS(geteuid)},
-        {SCMP_SYS(gettid)},
-        {SCMP_SYS(getpid)}}},
+        SCMP_SYS(exit)}},
+      {"clocks, where the vDSO has none; random numbers; who one is",
+       {SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday), SCMP_SYS(clock_nanosleep),
+        SCMP_SYS(nanosleep), SCMP_SYS(restart_syscall), SCMP_SYS(getrandom), SCMP_SYS(geteuid),
+        SCMP_SYS(gettid), SCMP_SYS(getpid)}},
       {"the end: the keeper and the clerk are waited for; abort(), if a check failed",
-       {{SCMP_SYS(wait4)},
-        {SCMP_SYS(rt_sigaction)},
-        {SCMP_SYS(rt_sigprocmask)},
-        {SCMP_SYS(rt_sigreturn)},
-        {SCMP_SYS(tgkill), {Is(0, self)}},
-        {SCMP_SYS(exit_group)}}},
+       {SCMP_SYS(wait4),
+        SCMP_SYS(rt_sigaction),
+        SCMP_SYS(rt_sigprocmask),
+        SCMP_SYS(rt_sigreturn),
+        {SCMP_SYS(tgkill), {Is(0, static_cast<uint64_t>(getpid()))}},
+        SCMP_SYS(exit_group)}},
   };
   if (signalled) {
     groups.push_back({"signals for the command, to its keeper",
                       {{SCMP_SYS(kill), {Is(0, static_cast<uint64_t>(*signalled))}}}});
   }
+  return groups;
+}
+
+Groups OfSanitizers() {
   if (kAddressSanitized) {
-    groups.push_back({"address sanitizer: a process of its own looks for leaks at the end",
-                      {{SCMP_SYS(clone)},
-                       {SCMP_SYS(ptrace)},
-                       {SCMP_SYS(prctl)},
-                       {SCMP_SYS(process_vm_readv)},
-                       {SCMP_SYS(getdents64)},
-                       {SCMP_SYS(sigaltstack)},
-                       {SCMP_SYS(getppid)},
-                       {SCMP_SYS(prlimit64)},
-                       {SCMP_SYS(pipe)},
-                       {SCMP_SYS(pipe2)},
-                       {SCMP_SYS(open)},
-                       {SCMP_SYS(stat)}}});
+    return {
+        {"address sanitizer: a process of its own looks for leaks at the end",
+         {SCMP_SYS(clone), SCMP_SYS(ptrace), SCMP_SYS(prctl), SCMP_SYS(process_vm_readv),
+          SCMP_SYS(getdents), SCMP_SYS(getdents64), SCMP_SYS(sigaltstack), SCMP_SYS(getppid),
+          SCMP_SYS(prlimit64), SCMP_SYS(pipe), SCMP_SYS(pipe2), SCMP_SYS(open), SCMP_SYS(stat)}}};
   }
   if (kThreadSanitized) {
-    groups.push_back({"thread sanitizer: its own thread, and threads' stacks at their end",
-                      {{SCMP_SYS(sigaltstack)},
-                       {SCMP_SYS(prctl)},
-                       {SCMP_SYS(prlimit64)},
-                       {SCMP_SYS(getdents64)},
-                       {SCMP_SYS(open)},
-                       {SCMP_SYS(stat)}}});
+    return {{"thread sanitizer: its own thread, and threads' stacks at their end",
+             {SCMP_SYS(sigaltstack), SCMP_SYS(prctl), SCMP_SYS(prlimit64), SCMP_SYS(getdents),
+              SCMP_SYS(getdents64), SCMP_SYS(open), SCMP_SYS(stat)}}};
   }
-  return groups;
+  return {};
+}
+
+// ---------------------------------------------------------------- the filter
+
+// 0, or an error with its sign turned, as libseccomp has them.
+int Allow(scmp_filter_ctx filter, const Groups& groups) {
+  for (const Group& group : groups) {
+    for (const Call& call : group.calls) {
+      const int error =
+          seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, call.number,
+                                 static_cast<unsigned>(call.when.size()), call.when.data());
+      if (error != 0) return error;
+    }
+  }
+  return 0;
 }
 
 }  // namespace
@@ -175,14 +183,8 @@ absl::Status FilterCalls(std::optional<pid_t> signalled) {
   }
   if (error == 0) error = seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2);
   if (error == 0) error = seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_SSB, 1);
-  for (const Group& group : Allowed(signalled)) {
-    for (const Call& call : group.calls) {
-      const auto count = static_cast<unsigned>(call.when.size());
-      if (error == 0) {
-        error = seccomp_rule_add_array(filter.get(), SCMP_ACT_ALLOW, call.number, count,
-                                       call.when.data());
-      }
-    }
+  for (const Groups& groups : {OfTraffic(), OfTheProcess(signalled), OfSanitizers()}) {
+    if (error == 0) error = Allow(filter.get(), groups);
   }
   // The C library's first choice to ask for an interface; it then takes an Internet socket.
   // Unix sockets would lead to whatever of the host's listens at abstract names.
