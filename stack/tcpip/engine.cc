@@ -392,6 +392,7 @@ bool Engine::Write(Pcb& pcb, std::span<const uint8_t> data, Behind behind) {
   Scope scope(*this, &pcb);
   const u8_t flags = behind == Behind::kMore ? TCP_WRITE_FLAG_MORE : 0;
   if (tcp_write(raw, data.data(), static_cast<u16_t>(data.size()), flags) != ERR_OK) {
+    pcb.short_of_memory = true;
     return false;
   }
   if (behind == Behind::kFin) {
@@ -441,7 +442,7 @@ void Engine::Acknowledge(Pcb& pcb) {
   if (static_cast<int32_t>(moved) > 0) raw->rcv_ann_wnd = raw->rcv_wnd;
   Scope scope(*this, &pcb);
   tcp_ack_now(raw);
-  tcp_output(raw);
+  if (tcp_output(raw) == ERR_BUF) pcb.short_of_memory = true;
   // Not sent for want of room: the flags are still set, and the flow is served
   // again when the link takes frames.
   pcb.must_acknowledge = (raw->flags & TF_ACK_NOW) != 0;
@@ -498,6 +499,7 @@ void Engine::Tick(std::span<Pcb* const> pcbs) {
     before = {raw->nrtx, raw->persist_probe};
     Scope scope(*this, pcb);
     pcb->acknowledged_bytes += TrimAcknowledged(*raw);
+    pcb->short_of_memory = false;  // the flow is served next
     // lwIP counts the tick itself; every PCB is to see the same one.
     const uint32_t tick = tcp_ticks;
     // Handshakes and closes end by the flow's deadlines, not by lwIP's.

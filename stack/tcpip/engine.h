@@ -85,6 +85,8 @@ class Pcb final {
   bool established = false;
   bool guest_fin = false;
   bool must_acknowledge = false;
+  // lwIP had no memory for a segment: to be tried again after the next tick.
+  bool short_of_memory = false;
   PcbEnd end = PcbEnd::kNone;
   // Totals.
   uint32_t retransmits_by_dupack = 0;
@@ -95,7 +97,7 @@ class Pcb final {
   void Clear() {
     received_head = received_tail = nullptr;
     received_bytes = acknowledged_bytes = 0;
-    established = guest_fin = must_acknowledge = false;
+    established = guest_fin = must_acknowledge = short_of_memory = false;
     handshake_retransmitted_ = false;
     end = PcbEnd::kNone;
     retransmits_by_dupack = retransmits_by_timer = zero_window_probes = 0;
@@ -215,7 +217,7 @@ class Engine final {
   // window one byte, which lwIP then probes with.
   [[nodiscard]] uint32_t SendRoom(const Pcb& pcb, uint32_t wanted) const;
   // Sends `data`, which stays where it is until acknowledged. At most SendRoom().
-  // False if lwIP had no memory: nothing was taken.
+  // False if lwIP had no memory: nothing was taken, and the next tick is the time to try again.
   [[nodiscard]] bool Write(Pcb& pcb, std::span<const uint8_t> data, Behind behind);
   // FIN after everything written.
   void ShutdownWrite(Pcb& pcb);

@@ -24,7 +24,7 @@ bool Pcb::NeedsTick() const {
   const bool settled =
       pcb_->state == ESTABLISHED || pcb_->state == CLOSE_WAIT || pcb_->state == FIN_WAIT_2;
   return !settled || pcb_->rtime >= 0 || pcb_->persist_backoff > 0 || pcb_->unsent != nullptr ||
-         pcb_->ooseq != nullptr || (pcb_->flags & TF_CLOSEPEND) != 0;
+         pcb_->ooseq != nullptr || (pcb_->flags & TF_CLOSEPEND) != 0 || short_of_memory;
 }
 
 }  // namespace penstock
