@@ -54,7 +54,7 @@ void Stack::Impl::HandleFrame(const FrameToHost& frame, size_t slot) {
   if (!parse_options_.guest_mac.has_value()) LearnGuestMac(packet);
   HandlePacket(packet, slots_[slot]);
   if (slots_[slot] == nullptr) {
-    GuestBuffer* fresh = flows_->buffers().TakeAlways(kFrameBytesMax);
+    GuestBuffer* fresh = flows_->buffers().TakeReserved(kFrameBytesMax);
     fresh->is_slot = true;
     slots_[slot] = fresh;
     frames_[slot].room = fresh->room();

@@ -99,7 +99,7 @@ bool TcpFlows::FeedSegment(Flow& flow, Packet& packet, GuestBuffer& slot) {
   GuestBuffer* buffer = &slot;
   if (may_be_kept) {
     if (!in_place) buffer = buffers_.Take(packet.transport.size());
-    if (buffer == nullptr || (in_place && !buffers_.HasRoom(kFrameBytesMax))) {
+    if (buffer == nullptr || (in_place && !buffers_.Reserve(kFrameBytesMax))) {
       // Lost like what a full NIC queue loses; the guest sends it again.
       counters_.Drop(DropCause::kNoBuffer);
       return false;

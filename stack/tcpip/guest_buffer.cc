@@ -29,9 +29,32 @@ GuestBuffer* GuestBufferPool::Take(size_t bytes) {
   return bytes_out_ + kSizes[size_class] > bytes_max_ ? nullptr : Make(size_class);
 }
 
-GuestBuffer* GuestBufferPool::TakeAlways(size_t bytes) {
+bool GuestBufferPool::Reserve(size_t bytes) {
+  const uint8_t size_class = SizeClass(bytes);
+  if (bytes_out_ + kSizes[size_class] > bytes_max_) return false;
+  if (free_[size_class] != nullptr) return true;
+  GuestBuffer* buffer = Allocate(size_class);
+  if (buffer == nullptr) return false;
+  buffer->next_free = nullptr;
+  free_[size_class] = buffer;
+  ++free_count_[size_class];
+  return true;
+}
+
+GuestBuffer* GuestBufferPool::TakeReserved(size_t bytes) {
   GuestBuffer* buffer = Make(SizeClass(bytes));
   PENSTOCK_CHECK(buffer != nullptr);
+  return buffer;
+}
+
+GuestBuffer* GuestBufferPool::Allocate(uint8_t size_class) {
+  void* memory = std::malloc(sizeof(GuestBuffer) + kSizes[size_class]);
+  if (memory == nullptr) return nullptr;
+  auto* buffer = new (memory) GuestBuffer;
+  buffer->pool = this;
+  buffer->data = static_cast<uint8_t*>(memory) + sizeof(GuestBuffer);
+  buffer->capacity = kSizes[size_class];
+  buffer->size_class = size_class;
   return buffer;
 }
 
@@ -41,13 +64,8 @@ GuestBuffer* GuestBufferPool::Make(uint8_t size_class) {
     free_[size_class] = buffer->next_free;
     --free_count_[size_class];
   } else {
-    void* memory = std::malloc(sizeof(GuestBuffer) + kSizes[size_class]);
-    if (memory == nullptr) return nullptr;
-    buffer = new (memory) GuestBuffer;
-    buffer->pool = this;
-    buffer->data = static_cast<uint8_t*>(memory) + sizeof(GuestBuffer);
-    buffer->capacity = kSizes[size_class];
-    buffer->size_class = size_class;
+    buffer = Allocate(size_class);
+    if (buffer == nullptr) return nullptr;
   }
   buffer->chunk = {};
   buffer->is_slot = false;

@@ -41,12 +41,13 @@ class GuestBufferPool {
   GuestBufferPool(const GuestBufferPool&) = delete;
   GuestBufferPool& operator=(const GuestBufferPool&) = delete;
 
-  // A buffer of at least `bytes` (≤ kFrameBytesMax); nullptr at the limit.
+  // A buffer of at least `bytes` (≤ kFrameBytesMax); nullptr at the limit, and where the
+  // system has no memory.
   [[nodiscard]] GuestBuffer* Take(size_t bytes);
-  [[nodiscard]] bool HasRoom(size_t bytes) const { return bytes_out_ + bytes <= bytes_max_; }
-  // The same, and beyond the limit: to replace a receive slot. There are as many of
-  // those as one pass receives.
-  [[nodiscard]] GuestBuffer* TakeAlways(size_t bytes);
+  // Whether one of at least `bytes` can be had now: before a receive slot is kept, for what
+  // replaces it, which is then TakeReserved.
+  [[nodiscard]] bool Reserve(size_t bytes);
+  [[nodiscard]] GuestBuffer* TakeReserved(size_t bytes);
   void Give(GuestBuffer* buffer);
 
   [[nodiscard]] uint64_t bytes_out() const { return bytes_out_; }
@@ -58,6 +59,7 @@ class GuestBufferPool {
 
   [[nodiscard]] static uint8_t SizeClass(size_t bytes);
   [[nodiscard]] GuestBuffer* Make(uint8_t size_class);
+  [[nodiscard]] GuestBuffer* Allocate(uint8_t size_class);
 
   const uint64_t bytes_max_;
   uint64_t bytes_out_ = 0;

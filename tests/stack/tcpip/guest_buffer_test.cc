@@ -67,10 +67,10 @@ TEST(GuestBufferPoolTest, StopsAtItsLimit) {
   GuestBuffer* second = pool.Take(1);
   ASSERT_NE(second, nullptr) << "the limit itself is allowed";
   EXPECT_EQ(pool.Take(1), nullptr);
-  EXPECT_FALSE(pool.HasRoom(1));
+  EXPECT_FALSE(pool.Reserve(1));
   pool.Give(first);
-  EXPECT_TRUE(pool.HasRoom(2'048));
-  EXPECT_FALSE(pool.HasRoom(2'049));
+  EXPECT_TRUE(pool.Reserve(2'048));
+  EXPECT_FALSE(pool.Reserve(2'049));
   EXPECT_EQ(pool.Take(2'049), nullptr) << "a larger one does not fit";
   first = pool.Take(1);
   EXPECT_NE(first, nullptr);
@@ -78,12 +78,15 @@ TEST(GuestBufferPoolTest, StopsAtItsLimit) {
   pool.Give(second);
 }
 
-TEST(GuestBufferPoolTest, TakeAlwaysGoesBeyondTheLimit) {
-  GuestBufferPool pool(0);
-  EXPECT_EQ(pool.Take(1), nullptr);
-  GuestBuffer* buffer = pool.TakeAlways(kFrameBytesMax);
+TEST(GuestBufferPoolTest, WhatIsReservedIsThere) {
+  GuestBufferPool pool(kFrameBytesMax);
+  EXPECT_TRUE(pool.Reserve(kFrameBytesMax));
+  EXPECT_TRUE(pool.Reserve(kFrameBytesMax)) << "the same one";
+  EXPECT_EQ(pool.bytes_out(), 0u);
+  GuestBuffer* buffer = pool.TakeReserved(kFrameBytesMax);
   ASSERT_NE(buffer, nullptr);
   EXPECT_EQ(pool.bytes_out(), kFrameBytesMax);
+  EXPECT_FALSE(pool.Reserve(1)) << "at the limit";
   pool.Give(buffer);
 }
 
