@@ -3,8 +3,6 @@
 #include <cstdlib>
 #include <new>
 
-#include "relay/check.h"
-
 namespace penstock {
 namespace {
 
@@ -36,12 +34,7 @@ Block* BlockPool::Take(FreeList& list, uint32_t capacity) {
   return bytes_out_ + capacity > bytes_max_ ? nullptr : Make(list, capacity);
 }
 
-Block* BlockPool::TakeBeyondLimit() {
-  Block* block = Make(small_, kSmallBlockBytes);
-  // Nothing can be read from the socket again, and nothing may be lost.
-  PENSTOCK_CHECK(block != nullptr);
-  return block;
-}
+Block* BlockPool::TakeBeyondLimit() { return Make(small_, kSmallBlockBytes); }
 
 Block* BlockPool::Make(FreeList& list, uint32_t capacity) {
   Block* block = list.head;

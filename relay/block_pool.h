@@ -29,7 +29,7 @@ class BlockPool {
   [[nodiscard]] Block* TakeSmall() { return Take(small_, kSmallBlockBytes); }
   [[nodiscard]] Block* TakeBig() { return Take(big_, kBigBlockBytes); }
   // A small block although the pool is at its limit, for bytes that were already
-  // read: the flow then waits until the pool has room.
+  // read: the flow then waits until the pool has room. nullptr: the system has no memory.
   [[nodiscard]] Block* TakeBeyondLimit();
   void Give(Block* block);
 

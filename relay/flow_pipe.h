@@ -135,6 +135,8 @@ struct FlowPipe {
   std::atomic<bool> ready_for_stack{false};
   // The stack's to raise while the flow lives.
   std::atomic<uint8_t> block_credit{kBlockCredit};
+  // The relay's own: it had no memory for a task, and the stack's last word is awaited.
+  bool has_no_task = false;
   // The relay's, written before the word that it belongs to.
   int error = 0;
 

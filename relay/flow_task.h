@@ -35,7 +35,7 @@ class FlowTask : public FlowTaskHook {
   bool queued_ = false;  // waits for a block
 };
 
-// Makes the task of a flow that opens.
+// Makes the task of a flow that opens; nullptr: there is no memory for it.
 using FlowTaskMaker = std::shared_ptr<FlowTask> (*)(std::shared_ptr<Relay> relay, FlowPipe& pipe);
 
 // A TCP flow to a socket of the host's kernel (tcp_task.h).

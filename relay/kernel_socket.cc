@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <new>
+
 namespace penstock {
 
 using boost::system::error_code;
@@ -39,7 +41,11 @@ int KernelSocket::Adopt(AcceptedSocket& accepted) {
 
 int KernelSocket::Assign(int descriptor, int domain) {
   error_code error;
-  socket_.assign({domain, domain == AF_UNIX ? 0 : int{IPPROTO_TCP}}, descriptor, error);
+  try {
+    socket_.assign({domain, domain == AF_UNIX ? 0 : int{IPPROTO_TCP}}, descriptor, error);
+  } catch (const std::bad_alloc&) {
+    error.assign(ENOMEM, boost::system::system_category());
+  }
   if (error) {
     ResetOnClose(descriptor);
     close(descriptor);  // Asio did not take it

@@ -1,5 +1,7 @@
 #include "relay/relay.h"
 
+#include <errno.h>
+
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <utility>
@@ -58,19 +60,42 @@ void Relay::Serve(FlowPipe& pipe) {
 // kOpen is: look for it first, or the new task would be credited with old blocks.
 FlowTask* Relay::BeginTask(FlowPipe& pipe) {
   const bool opens = pipe.words_to_host.Peek().Has(ToHost::kOpen);
-  if (!opens) (void)pipe.words_to_host.Take();
+  const Words<ToHost> words = opens ? Words<ToHost>() : pipe.words_to_host.Take();
   for (Block* block = pipe.returned.TakeAll(); block != nullptr;) {
     Block* next = block->next;
     blocks_.Give(block);
     block = next;
   }
+  if (pipe.has_no_task) RefuseFlow(pipe, words.Has(ToHost::kClose) || words.Has(ToHost::kAbort));
   if (!opens) return nullptr;
   std::shared_ptr<FlowTask> owner = options_.make_task(shared_from_this(), pipe);
   FlowTask* task = owner.get();
+  if (task == nullptr) {
+    const Words<ToHost> said = pipe.words_to_host.Take();
+    pipe.open.reset();  // a client's socket is reset by that
+    pipe.has_no_task = true;
+    pipe.error = ENOMEM;
+    pipe.words_to_guest.Say(ToGuest::kFailed);
+    RefuseFlow(pipe, said.Has(ToHost::kClose) || said.Has(ToHost::kAbort));
+    return nullptr;
+  }
   pipe.relay_task = task;
   tasks_.push_back(*task);
   task->Begin(std::move(owner));
   return task;
+}
+
+// Of a flow that has no task: what the guest sent meanwhile goes back, and the stack's last
+// word is answered by the relay's.
+void Relay::RefuseFlow(FlowPipe& pipe, bool is_last) {
+  if (Chunk* chunks = pipe.to_host.TakeInOrder(); chunks != nullptr) {
+    pipe.taken.PushInOrder(chunks);
+  }
+  if (is_last) {
+    pipe.has_no_task = false;
+    pipe.words_to_guest.Say(ToGuest::kClosed);
+  }
+  TellStack(pipe);
 }
 
 void Relay::TellStack(FlowPipe& pipe) {

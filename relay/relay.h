@@ -163,8 +163,9 @@ class Relay final : public std::enable_shared_from_this<Relay> {
  private:
   friend class FlowAudit;  // tests/world
   void Serve(FlowPipe& pipe);
-  // The task of the flow that opens, nullptr if none does.
+  // The task of the flow that opens, nullptr if none does or there is no memory for it.
   FlowTask* BeginTask(FlowPipe& pipe);
+  void RefuseFlow(FlowPipe& pipe, bool is_last);
   // The task of the socket that the stack asked for.
   void OpenSocket(DatagramPipe& pipe);
   void WakeWaiters();

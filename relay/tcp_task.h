@@ -27,6 +27,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/system/error_code.hpp>
 #include <memory>
+#include <new>
 #include <utility>
 
 #include "relay/check.h"
@@ -70,8 +71,12 @@ class TcpTask final : public FlowTask, public std::enable_shared_from_this<TcpTa
   // Performs whatever is decided now. May end the task: touch nothing after it.
   void Act();
   [[nodiscard]] bool MayRead();
-  // Waits for what comes next from the host, unless it does already.
+  // Waits for what comes next from the host, unless it does already. May end the task, too.
   void AwaitHost();
+  void AwaitRead();
+  void AwaitError();
+  // `begin` begins to wait; false if there was no memory for that.
+  [[nodiscard]] static bool Await(auto&& begin);
   void OnTurn();
   void OnRead(Error error, size_t bytes);
   void OnErrorEvent(Error error);
@@ -141,11 +146,25 @@ void TcpTask<Socket>::Dial() {
       if (OnConnectEnded(error)) return;
       continue;
     }
-    return socket_.AsyncConnected([self = this->shared_from_this()](Error result) {
-      if (self->pipe_ == nullptr) return;
-      if (!self->OnConnectEnded(result.value())) self->Dial();
-      self->Act();
+    const bool waits = Await([&] {
+      socket_.AsyncConnected([self = this->shared_from_this()](Error result) {
+        if (self->pipe_ == nullptr) return;
+        if (!self->OnConnectEnded(result.value())) self->Dial();
+        self->Act();
+      });
     });
+    if (!waits) (void)OnConnectEnded(ENOMEM);
+    return;
+  }
+}
+
+template <typename Socket>
+bool TcpTask<Socket>::Await(auto&& begin) {
+  try {
+    begin();
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
   }
 }
 
@@ -176,23 +195,34 @@ void TcpTask<Socket>::Say(ToGuest word) {
 template <typename Socket>
 void TcpTask<Socket>::AwaitHost() {
   if (awaits_host_) return;
-  if (!needs_block_ && MayRead()) {
-    awaits_host_ = true;
-    if (more_likely_) {
-      // Whoever else is ready has its turn, and the stack sends what is there: it and
-      // the guest work on this burst while the next one is read.
-      boost::asio::post(relay_->io(), [self = this->shared_from_this()] { self->OnTurn(); });
-    } else {
-      socket_.AsyncReadSome(first_, [self = this->shared_from_this()](Error error, size_t bytes) {
-        self->OnRead(error, bytes);
-      });
-    }
-  } else if (decisions_.MustWatchErrors() && !errors_unwatched_) {
-    awaits_host_ = awaits_error_ = true;
-    socket_.AsyncWaitError(boost::asio::bind_cancellation_slot(
-        resume_.slot(),
-        [self = this->shared_from_this()](Error error) { self->OnErrorEvent(error); }));
+  const bool reads = !needs_block_ && MayRead();
+  if (!reads && (!decisions_.MustWatchErrors() || errors_unwatched_)) return;
+  awaits_host_ = true;
+  awaits_error_ = !reads;
+  if (Await([&] { reads ? AwaitRead() : AwaitError(); })) return;
+  awaits_host_ = awaits_error_ = false;
+  decisions_.OnHostError(ENOMEM);
+  Act();
+}
+
+template <typename Socket>
+void TcpTask<Socket>::AwaitRead() {
+  if (more_likely_) {
+    // Whoever else is ready has its turn, and the stack sends what is there: it and
+    // the guest work on this burst while the next one is read.
+    boost::asio::post(relay_->io(), [self = this->shared_from_this()] { self->OnTurn(); });
+  } else {
+    socket_.AsyncReadSome(first_, [self = this->shared_from_this()](Error error, size_t bytes) {
+      self->OnRead(error, bytes);
+    });
   }
+}
+
+template <typename Socket>
+void TcpTask<Socket>::AwaitError() {
+  socket_.AsyncWaitError(boost::asio::bind_cancellation_slot(
+      resume_.slot(),
+      [self = this->shared_from_this()](Error error) { self->OnErrorEvent(error); }));
 }
 
 template <typename Socket>
@@ -243,6 +273,7 @@ int TcpTask<Socket>::Adopt(Inbound& inbound) {
   // At most a small block, of which a flow may always have one.
   Block* block = relay_->blocks().TakeSmall();
   if (block == nullptr) block = relay_->blocks().TakeBeyondLimit();
+  if (block == nullptr) return ENOMEM;
   PENSTOCK_CHECK(inbound.preface.size() <= block->capacity);
   memcpy(block->data, inbound.preface.data(), inbound.preface.size());
   block->length = static_cast<uint32_t>(inbound.preface.size());
@@ -331,6 +362,7 @@ void TcpTask<Socket>::ReadBlocks(size_t first_bytes) {
     // The pool is empty and these bytes must not be lost: a small block beyond the
     // pool's limit, and no further read until blocks come back.
     block = relay_->blocks().TakeBeyondLimit();
+    if (block == nullptr) return decisions_.OnHostError(ENOMEM);
     needs_block_ = true;
     relay_->WaitForBlock(*this);
   }
@@ -409,11 +441,14 @@ void TcpTask<Socket>::Write() {
 
 template <typename Socket>
 void TcpTask<Socket>::WaitWritable() {
-  socket_.AsyncWaitWritable([self = this->shared_from_this()](Error error) {
-    if (self->pipe_ == nullptr || error == boost::asio::error::operation_aborted) return;
-    self->decisions_.OnWritable();
-    self->Act();
+  const bool waits = Await([&] {
+    socket_.AsyncWaitWritable([self = this->shared_from_this()](Error error) {
+      if (self->pipe_ == nullptr || error == boost::asio::error::operation_aborted) return;
+      self->decisions_.OnWritable();
+      self->Act();
+    });
   });
+  if (!waits) decisions_.OnHostError(ENOMEM);
 }
 
 template <typename Socket>

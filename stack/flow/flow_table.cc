@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstring>
+#include <new>
 
 namespace penstock {
 
@@ -32,7 +33,8 @@ Flow* FlowTable::Find(const TcpTuple& tuple) {
 Flow* FlowTable::Add(const TcpTuple& tuple) {
   if (in_use_ >= count_max_) return nullptr;
   if (free_.empty()) {
-    auto slab = std::make_unique<Flow[]>(kSlabFlows);
+    std::unique_ptr<Flow[]> slab(new (std::nothrow) Flow[kSlabFlows]);
+    if (slab == nullptr) return nullptr;
     for (size_t i = kSlabFlows; i-- > 0;) {
       slab[i].relay_index = static_cast<uint8_t>(i % relay_count_);
       slab[i].pipe.stack_flow = &slab[i];

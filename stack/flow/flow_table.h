@@ -53,7 +53,8 @@ class FlowTable final {
   ~FlowTable();
 
   [[nodiscard]] Flow* Find(const TcpTuple& tuple);
-  // A fresh flow under `tuple`, in state kFree; nullptr if there are count_max.
+  // A fresh flow under `tuple`, in state kFree; nullptr if there are count_max, or no memory
+  // for more.
   [[nodiscard]] Flow* Add(const TcpTuple& tuple);
   // The tuple is free again; the slot stays in use until Release.
   void Unlist(Flow& flow);

@@ -152,7 +152,7 @@ class TcpFlows final : private SegmentSink {
   // tcp_open.cc
   // A free slot under `tuple`, as new; nullptr at the limit.
   [[nodiscard]] Flow* NewFlow(const TcpTuple& tuple);
-  void BeginRelay(Flow& flow, OpenRequest request);
+  void BeginRelay(Flow& flow, std::unique_ptr<OpenRequest> request);
   // A segment of a live flow; true as Segment().
   [[nodiscard]] bool FeedSegment(Flow& flow, Packet& packet, GuestBuffer& slot);
   void OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uint32_t> isn_after);

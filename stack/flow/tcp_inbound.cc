@@ -10,6 +10,8 @@
 // can answer it. A tuple is used again only when it is free; the ports go round, so that
 // one that just ended rests as long as possible.
 #include <algorithm>
+#include <memory>
+#include <new>
 #include <utility>
 
 #include "stack/flow/tcp_flows.h"
@@ -41,9 +43,12 @@ void TcpFlows::OpenInbound(std::unique_ptr<Inbound> inbound) {
     port.ended.Add(1);
     return OnGuestAnswered(port);  // and the socket resets
   }
-  Flow* flow = tuple ? NewFlow(*tuple) : nullptr;
+  std::unique_ptr<OpenRequest> request(new (std::nothrow) OpenRequest);
+  Flow* flow = tuple && request != nullptr ? NewFlow(*tuple) : nullptr;
   if (flow == nullptr) {
-    counters_.inbound_refused_limit.Add(port.cut ? 0 : 1);
+    const bool at_limit = !tuple || table_.in_use() >= config_.flow_count_max;
+    (at_limit ? counters_.inbound_refused_limit : counters_.flows_out_of_memory)
+        .Add(port.cut ? 0 : 1);
     port.ended.Add(1);
     return OnGuestAnswered(port);  // and the socket resets
   }
@@ -60,9 +65,8 @@ void TcpFlows::OpenInbound(std::unique_ptr<Inbound> inbound) {
     time_wait_.Remove(*tuple);
   }
   SetState(*flow, FlowState::kHandshake);
-  OpenRequest request;
-  request.destination_count = 0;
-  request.inbound = std::move(inbound);
+  request->destination_count = 0;
+  request->inbound = std::move(inbound);
   BeginRelay(*flow, std::move(request));
   const uint32_t window = InitialWindow();
   if (!engine_.Connect(

@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <new>
+#include <utility>
 
 #include "stack/flow/tcp_flows.h"
 #include "stack/wire/addresses.h"
@@ -27,8 +29,10 @@ constexpr uint32_t kMssDefaultIpv6 = 1'220;
 constexpr uint32_t kPathMssMinIpv4 = 536;
 constexpr uint32_t kPathMssMinIpv6 = 1'220;
 
+// nullptr: there is no memory.
 std::unique_ptr<HeldSyn> Hold(const Packet& packet) {
-  auto syn = std::make_unique<HeldSyn>();
+  std::unique_ptr<HeldSyn> syn(new (std::nothrow) HeldSyn);
+  if (syn == nullptr) return nullptr;
   syn->tcp_header_bytes = static_cast<uint8_t>(packet.tcp.header_bytes);
   std::memcpy(syn->tcp_header.data(), packet.transport.data(), packet.tcp.header_bytes);
   syn->quote_bytes = static_cast<uint8_t>(std::min(packet.ip.size(), syn->quote.size()));
@@ -75,10 +79,11 @@ bool TcpFlows::Segment(Packet& packet, GuestBuffer& slot) {
   if (flow->state == FlowState::kDialing) {
     // A guest that gave up and began anew on the same port: the newest SYN counts.
     if (is_syn && packet.tcp.sequence != flow->syn->sequence) {
-      const std::optional<uint32_t> isn_after = flow->syn->isn_after;
-      flow->syn = Hold(packet);
-      flow->syn->isn_after = isn_after;
-      flow->negotiated_mss = MssFor(tuple.guest.address, packet.tcp.mss);
+      if (std::unique_ptr<HeldSyn> syn = Hold(packet); syn != nullptr) {
+        syn->isn_after = flow->syn->isn_after;
+        flow->syn = std::move(syn);
+        flow->negotiated_mss = MssFor(tuple.guest.address, packet.tcp.mss);
+      }
     }
     counters_.Drop(is_syn ? DropCause::kSynWhileDialing : DropCause::kNotSynWhileDialing);
     return false;
@@ -139,9 +144,13 @@ void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uin
   const Refusal refusal =
       local || denied ? JoinLocal(request, own_end) : Resolve(tuple.destination, request);
   if (refusal != Refusal::kNone) return Refuse(packet, refusal);
-  Flow* flow = NewFlow(tuple);
+  std::unique_ptr<HeldSyn> syn = Hold(packet);
+  std::unique_ptr<OpenRequest> open(new (std::nothrow) OpenRequest(std::move(request)));
+  const bool has_memory = syn != nullptr && open != nullptr;
+  Flow* flow = has_memory ? NewFlow(tuple) : nullptr;
   if (flow == nullptr) {
-    counters_.flows_refused_limit.Add(1);
+    const bool at_limit = has_memory && table_.in_use() >= config_.flow_count_max;
+    (at_limit ? counters_.flows_refused_limit : counters_.flows_out_of_memory).Add(1);
     counters_.Drop(DropCause::kFlowLimit);
     return SendReset(packet);
   }
@@ -151,10 +160,10 @@ void TcpFlows::OpenFlow(Packet& packet, const TcpTuple& tuple, std::optional<uin
   flow->denied = denied;
   flow->number = denied ? 0 : gate_.Open(question);
   flow->negotiated_mss = MssFor(tuple.guest.address, packet.tcp.mss);
-  flow->syn = Hold(packet);
+  flow->syn = std::move(syn);
   flow->syn->isn_after = isn_after;
   SetState(*flow, FlowState::kDialing);
-  BeginRelay(*flow, std::move(request));
+  BeginRelay(*flow, std::move(open));
   SetDeadline(*flow);
   if (denied) {
     flow->looking_since = now_;
@@ -199,12 +208,12 @@ Flow* TcpFlows::NewFlow(const TcpTuple& tuple) {
   return flow;
 }
 
-void TcpFlows::BeginRelay(Flow& flow, OpenRequest request) {
+void TcpFlows::BeginRelay(Flow& flow, std::unique_ptr<OpenRequest> request) {
   // One block makes one segment, or a whole number of them.
   const bool v4 = flow.tuple.guest.address.is_v4();
   const uint32_t segment_max = v4 ? kSuperSegmentBytesIpv4 : kSuperSegmentBytesIpv6;
-  request.block_bytes = segment_max / flow.negotiated_mss * flow.negotiated_mss;
-  flow.pipe.open = std::make_unique<OpenRequest>(std::move(request));
+  request->block_bytes = segment_max / flow.negotiated_mss * flow.negotiated_mss;
+  flow.pipe.open = std::move(request);
   flow.pipe.block_credit.store(kBlockCredit, std::memory_order_relaxed);
   flow.pipe.words_to_host.SayFirst(ToHost::kOpen);
   TellRelay(flow);
