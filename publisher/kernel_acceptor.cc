@@ -4,6 +4,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <memory>
+#include <new>
+#include <utility>
+
 #include "relay/kernel_socket.h"
 #include "relay/socket_address.h"
 
@@ -23,7 +27,12 @@ AcceptResult KernelAcceptor::Accept() {
   if (accepted < 0) return {.error = errno};
   const Endpoint endpoint = client.ToEndpoint();
   const int domain = endpoint.address.is_v4() ? AF_INET : AF_INET6;
-  return {.socket = std::make_unique<KernelAccepted>(accepted, domain), .client = endpoint};
+  std::unique_ptr<KernelAccepted> socket(new (std::nothrow) KernelAccepted(accepted, domain));
+  if (socket == nullptr) {
+    const KernelAccepted refused(accepted, domain);  // which resets it
+    return {.error = ENOMEM};
+  }
+  return {.socket = std::move(socket), .client = endpoint};
 }
 
 Endpoint KernelAcceptor::HostOf(const AcceptedSocket& accepted) {

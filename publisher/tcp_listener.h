@@ -18,12 +18,13 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <chrono>
+#include <exception>
 #include <memory>
+#include <new>
 #include <utility>
 
 #include "publisher/proxy_header.h"
@@ -97,7 +98,12 @@ void TcpListener<Acceptor>::Begin(std::shared_ptr<PortTask> self) {
 template <typename Acceptor>
 void TcpListener<Acceptor>::Start() {
   running_ = true;
-  boost::asio::co_spawn(relay_.io(), Run(this->shared_from_this()), boost::asio::detached);
+  // What it throws is for want of memory, and would be kept by `detached`: a listener that is
+  // silent from then on.
+  boost::asio::co_spawn(relay_.io(), Run(this->shared_from_this()),
+                        [](const std::exception_ptr& thrown) {
+                          if (thrown != nullptr) std::rethrow_exception(thrown);
+                        });
 }
 
 // `self` keeps the listener alive while the coroutine is suspended; once it is closed,
@@ -173,7 +179,11 @@ void TcpListener<Acceptor>::HandOver(AcceptResult accepted) {
     relay_.listener_counts().clients_denied.Add(1);
     return;  // the socket resets
   }
-  auto inbound = std::make_unique<Inbound>();
+  std::unique_ptr<Inbound> inbound(new (std::nothrow) Inbound);
+  if (inbound == nullptr) {
+    relay_.listener_counts().accept_errors.Add(1);
+    return;  // the socket resets
+  }
   if (with_header) inbound->preface = ProxyHeader(PortProtocol::kTcp, accepted.client, host);
   inbound->socket = std::move(accepted.socket);
   inbound->port = settings_.gauge;
