@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "relay/out_of_memory.h"
 
 namespace penstock {
 namespace asio = boost::asio;
@@ -43,7 +44,7 @@ class RelayThread::Impl {
       thread_ = std::thread([this] {
         // From here: the name of another thread is a file in /proc, which may be out of reach.
         pthread_setname_np(pthread_self(), "penstock-relay");
-        io_.run();
+        OrEndWithoutMemory([this] { io_.run(); });
       });
     } catch (const std::system_error& error) {
       return absl::ResourceExhaustedError(

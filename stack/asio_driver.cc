@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "relay/out_of_memory.h"
 #include "relay/relay.h"
 #include "stack/stack_impl.h"
 
@@ -106,7 +107,10 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
   }
 
   void RunPass() {
-    if (stopped_) return;
+    if (!stopped_) OrEndWithoutMemory([this] { RunPasses(); });
+  }
+
+  void RunPasses() {
     Time deadline{};
     Time now{};
     for (int i = 0; i < kPassesMax; ++i) {

@@ -7,7 +7,8 @@
 //
 // The driver keeps the io_context busy until Stop() or its destruction. All of it
 // belongs to the one thread that runs the io_context, but for Stack::Wake, Post
-// and Snapshot.
+// and Snapshot. A std::bad_alloc that leaves io_context::run() has to end the process: what
+// it left in the middle cannot go on.
 #ifndef PENSTOCK_STACK_ASIO_DRIVER_H_
 #define PENSTOCK_STACK_ASIO_DRIVER_H_
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "relay/out_of_memory.h"
 #include "stack/stack_impl.h"
 
 namespace penstock {
@@ -67,7 +68,9 @@ absl::StatusOr<std::unique_ptr<Stack>> Stack::Create(Config config, std::unique_
   return std::unique_ptr<Stack>(new Stack(std::move(impl)));
 }
 
-Time Stack::Poll(Time now) { return impl_->Poll(*this, now); }
+Time Stack::Poll(Time now) {
+  return OrEndWithoutMemory([&] { return impl_->Poll(*this, now); });
+}
 int Stack::descriptor() const { return impl_->descriptor(); }
 void Stack::Wake() noexcept { impl_->Wake(); }
 void Stack::Post(std::function<void(Stack&)> task) { impl_->Post(std::move(task)); }

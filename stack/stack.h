@@ -67,7 +67,8 @@ class Stack {
 
   // One pass. `now` must not go back. Returns when to call again at the latest:
   // `now` itself if the pass stopped at its budget, kNever if nothing is due.
-  // One thread at a time; it may be another one each time.
+  // One thread at a time; it may be another one each time. Where operator new finds no memory
+  // the process ends with a sentence (relay/out_of_memory.h).
   [[nodiscard]] Time Poll(Time now);
 
   // An epoll descriptor: readable (level-triggered) whenever Poll has work, quiet

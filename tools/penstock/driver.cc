@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "relay/out_of_memory.h"
 #include "stack/asio_driver.h"
 #include "tools/penstock/descriptor.h"
 
@@ -152,7 +153,7 @@ absl::Status DriveByAsio(Config config, std::unique_ptr<Link> link, Supervisor& 
   if (!driver.ok()) return driver.status();
   if (absl::Status started = supervisor.OnStart((*driver)->stack()); !started.ok()) return started;
   const AsioSupervision supervision(io, **driver, supervisor);
-  RunAwake(io);
+  OrEndWithoutMemory([&] { RunAwake(io); });
   return (*driver)->stack().link_ended() ? LinkEnded() : absl::OkStatus();
 }
 
