@@ -4,27 +4,34 @@
 #include <stdexcept>
 #include <utility>
 
-#include "tests/world/sim_listener.h"
-
 namespace penstock {
 
 using world::SimHost;
+
+SteppedStack::Makers SteppedStack::Makers::OfKernel() {
+  return {.make_task = &MakeTcpTask,
+          .make_guest_socket = &MakeGuestSocket,
+          .make_listener = &MakeTcpListener,
+          .make_udp_task = &MakeUdpTask,
+          .make_pair = &MakeStreamPair,
+          .socket_factory = DefaultSocketFactory()};
+}
 
 SteppedStack::SteppedStack(Form form, Config config, std::unique_ptr<Link> link, uint64_t seed,
                            const Makers& makers)
     : form_(form), work_(io_.get_executor()), host_(std::make_shared<SimHost>(io_)) {
   config.relay_threads = 0;
   config.follow_host_routes = false;
-  config.socket_factory = host_;
+  config.socket_factory = makers.socket_factory != nullptr ? makers.socket_factory : host_;
   config.isn_key = {seed, ~seed};
   if (absl::Status valid = Validate(config, link->capabilities()); !valid.ok()) {
     throw std::invalid_argument(valid.ToString());
   }
   auto inside = std::make_unique<Stack::Impl>(std::move(config), std::move(link));
   inside_ = inside.get();
-  inside->make_listener_ = &world::MakeSimListener;
-  inside->make_udp_task_ = &world::MakeSimUdpTask;
-  inside->make_pair_ = &world::MakeSimPair;
+  inside->make_listener_ = makers.make_listener;
+  inside->make_udp_task_ = makers.make_udp_task;
+  inside->make_pair_ = makers.make_pair;
   RelayOptions options = inside->MakeRelayOptions();
   options.make_task = makers.make_task;
   options.make_guest_socket = makers.make_guest_socket;

@@ -20,6 +20,7 @@
 #include "stack/stack_impl.h"
 #include "tests/world/sim_datagrams.h"
 #include "tests/world/sim_host.h"
+#include "tests/world/sim_listener.h"
 
 namespace penstock {
 
@@ -27,10 +28,17 @@ namespace penstock {
 class SteppedStack final {
  public:
   enum class Form : uint8_t { kOneThread, kRelayThread };
-  // Who makes the relay's tasks: over the simulated host's sockets, or somebody's own.
+  // Who makes the relay's tasks and sockets: over the simulated host's, or somebody's own.
   struct Makers {
     FlowTaskMaker make_task = &world::MakeSimTask;
     GuestSocketMaker make_guest_socket = &world::MakeSimGuestSocket;
+    ListenerMaker make_listener = &world::MakeSimListener;
+    UdpTaskMaker make_udp_task = &world::MakeSimUdpTask;
+    StreamPairMaker make_pair = &world::MakeSimPair;
+    std::shared_ptr<SocketFactory> socket_factory = nullptr;  // the simulated host
+    // Those of production, over sockets of the kernel's. Nothing simulated is left but the
+    // order of steps and the time; what audits look at is the simulated host's.
+    [[nodiscard]] static Makers OfKernel();
   };
 
   // The config's factory and ISN key are set here, so that runs repeat.
