@@ -129,6 +129,11 @@ void TcpFlows::OnDeadline(Flow& flow) {
     counters_.flows_keepalive_timeout.Add(1);
     return Reset(flow, FlowEnd::kKeepalive);
   }
+  // A pass that comes late (a stopped process, a clock that jumped) sends one probe and waits
+  // for its answer, rather than all that were due, and a reset behind them.
+  const Duration due_after =
+      config_.keepalive_idle + flow.keepalives_unanswered * config_.keepalive_interval;
+  flow.last_heard = std::max(flow.last_heard, now_ - due_after);
   ++flow.keepalives_unanswered;
   counters_.keepalives_sent.Add(1);
   engine_.SendKeepalive(flow.pcb);
