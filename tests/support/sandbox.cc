@@ -359,6 +359,10 @@ void Sandbox::StartPenstock() {
     }
   }
   for (const std::string& word : options_.penstock_options) command.push_back(word);
+  if (!options_.environment.empty()) {
+    command.insert(command.begin(), options_.environment.begin(), options_.environment.end());
+    command.insert(command.begin(), "env");
+  }
   penstock_ = Process(command, {.kept = {ready.writing_end.get()}});
   ready.writing_end.Close();
   WaitUntilReady(ready.reading_end.get());

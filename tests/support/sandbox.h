@@ -137,6 +137,7 @@ struct SandboxOptions {
   Via via = Via::kRelayThread;
   Opener opener = Opener::kGuest;
   std::vector<std::string> penstock_options{};
+  std::vector<std::string> environment{};  // of penstock, each "NAME=VALUE"
 };
 
 // A guest and its way out of its namespace.
