@@ -380,6 +380,7 @@ TEST(Options, SetTheConfiguration) {
                                      "--keepalive-idle",
                                      "60",
                                      "--no-offload",
+                                     "--no-sandbox",
                                      "--no-configure",
                                      "--impair",
                                      "delay=10ms"});
@@ -402,6 +403,7 @@ TEST(Options, SetTheConfiguration) {
   EXPECT_EQ(config.dial_timeout, std::chrono::milliseconds(2500));
   EXPECT_EQ(config.keepalive_idle, std::chrono::minutes(1));
   EXPECT_FALSE(attach.common.offload);
+  EXPECT_FALSE(attach.common.confined);
   EXPECT_TRUE(attach.no_configure);
   EXPECT_TRUE(attach.common.impair.has_value());
 }
