@@ -31,21 +31,53 @@ absl::StatusOr<Channel> OpenChannel() {
   return Channel{.parent = Descriptor(ends[0]), .child = Descriptor(ends[1])};
 }
 
-absl::Status SendTap(int channel, int tap) {
-  char kind = kTapFollows;
-  iovec part{.iov_base = &kind, .iov_len = 1};
+ssize_t SendWith(int channel, std::string_view bytes, int attached) {
+  iovec part{.iov_base = const_cast<char*>(bytes.data()), .iov_len = bytes.size()};
+  ControlRoom room;
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (attached >= 0) {
+    message.msg_control = room.bytes.data();
+    message.msg_controllen = room.bytes.size();
+    cmsghdr* control = CMSG_FIRSTHDR(&message);
+    control->cmsg_level = SOL_SOCKET;
+    control->cmsg_type = SCM_RIGHTS;
+    control->cmsg_len = CMSG_LEN(sizeof attached);
+    std::memcpy(CMSG_DATA(control), &attached, sizeof attached);
+  }
+  ssize_t sent;
+  do {
+    sent = sendmsg(channel, &message, MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  return sent;
+}
+
+ssize_t ReceiveWith(int channel, std::span<char> bytes, Descriptor& attached) {
+  iovec part{.iov_base = bytes.data(), .iov_len = bytes.size()};
   ControlRoom room;
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   message.msg_control = room.bytes.data();
   message.msg_controllen = room.bytes.size();
-  cmsghdr* control = CMSG_FIRSTHDR(&message);
-  control->cmsg_level = SOL_SOCKET;
-  control->cmsg_type = SCM_RIGHTS;
-  control->cmsg_len = CMSG_LEN(sizeof tap);
-  std::memcpy(CMSG_DATA(control), &tap, sizeof tap);
-  if (sendmsg(channel, &message, MSG_NOSIGNAL) < 0) {
+  ssize_t length;
+  do {
+    length = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
+  } while (length < 0 && errno == EINTR);
+  if (length < 0) return length;
+  const cmsghdr* control = CMSG_FIRSTHDR(&message);
+  if (control != nullptr && control->cmsg_type == SCM_RIGHTS &&
+      control->cmsg_len == CMSG_LEN(sizeof(int))) {
+    int number;
+    std::memcpy(&number, CMSG_DATA(control), sizeof number);
+    attached.Reset(number);
+  }
+  return length;
+}
+
+absl::Status SendTap(int channel, int tap) {
+  if (SendWith(channel, {&kTapFollows, 1}, tap) < 0) {
     return ErrnoStatus("cannot hand the tap over", errno);
   }
   return absl::OkStatus();
@@ -63,17 +95,8 @@ void SendFailure(int channel, const absl::Status& failure) {
 
 absl::StatusOr<Descriptor> ReceiveTap(int channel) {
   std::array<char, 1 + kSentenceBytesMax> bytes{};
-  iovec part{.iov_base = bytes.data(), .iov_len = bytes.size()};
-  ControlRoom room;
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = room.bytes.data();
-  message.msg_controllen = room.bytes.size();
-  ssize_t length;
-  do {
-    length = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
-  } while (length < 0 && errno == EINTR);
+  Descriptor tap;
+  const ssize_t length = ReceiveWith(channel, bytes, tap);
   if (length <= 0) {
     return absl::InternalError("the process that sets the namespace up ended without a word");
   }
@@ -81,16 +104,12 @@ absl::StatusOr<Descriptor> ReceiveTap(int channel) {
     return absl::Status(static_cast<absl::StatusCode>(bytes[0]),
                         absl::string_view(bytes.data() + 1, static_cast<size_t>(length) - 1));
   }
-  const cmsghdr* control = CMSG_FIRSTHDR(&message);
-  if (control == nullptr || control->cmsg_type != SCM_RIGHTS ||
-      control->cmsg_len != CMSG_LEN(sizeof(int))) {
+  if (!tap.valid()) {
     return absl::ResourceExhaustedError(
         "no descriptor is free for the tap: raise the limit on "
         "open files (ulimit -n)");
   }
-  int tap;
-  std::memcpy(&tap, CMSG_DATA(control), sizeof tap);
-  return Descriptor(tap);
+  return tap;
 }
 
 absl::Status SendGo(int channel) {

@@ -5,6 +5,11 @@
 #ifndef PENSTOCK_TOOLS_PENSTOCK_CHANNEL_H_
 #define PENSTOCK_TOOLS_PENSTOCK_CHANNEL_H_
 
+#include <sys/types.h>
+
+#include <span>
+#include <string_view>
+
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "tools/penstock/descriptor.h"
@@ -17,6 +22,11 @@ struct Channel {
 };
 
 [[nodiscard]] absl::StatusOr<Channel> OpenChannel();
+
+// As send(2) and recv(2), with a descriptor that travels with the first byte. Send: -1 is none.
+// Receive: `attached` (then close-on-exec) stays as it is if none came.
+[[nodiscard]] ssize_t SendWith(int channel, std::string_view bytes, int attached);
+[[nodiscard]] ssize_t ReceiveWith(int channel, std::span<char> bytes, Descriptor& attached);
 
 // Child: exactly one of the two, once.
 [[nodiscard]] absl::Status SendTap(int channel, int tap);

@@ -7,19 +7,19 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
+#include <span>
 #include <string_view>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "relay/time.h"
 #include "stack/dns/resolv_conf.h"
+#include "tools/penstock/channel.h"
 #include "tools/penstock/namespaces.h"
 #include "tools/penstock/stats.h"
 
@@ -49,10 +49,6 @@ constexpr uint32_t kTextBytesMax = 512U << 20;
 // Where the system has no inotify for the clerk.
 constexpr int kLookMilliseconds = 1'000;
 
-struct alignas(cmsghdr) ControlRoom {
-  std::array<char, CMSG_SPACE(sizeof(int))> bytes{};
-};
-
 bool SendAll(int channel, std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t sent = send(channel, bytes.data(), bytes.size(), MSG_NOSIGNAL);
@@ -74,55 +70,21 @@ bool ReceiveAll(int channel, char* bytes, size_t size) {
   return true;
 }
 
-// `attached` travels with the first byte; -1: none.
+// `attached` travels with it; -1: none.
 bool SendLetter(int channel, uint32_t order_or_result, std::string_view text, int attached = -1) {
-  Heading heading{.order_or_result = order_or_result, .bytes = static_cast<uint32_t>(text.size())};
-  iovec part{.iov_base = &heading, .iov_len = sizeof heading};
-  ControlRoom room;
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  if (attached >= 0) {
-    message.msg_control = room.bytes.data();
-    message.msg_controllen = room.bytes.size();
-    cmsghdr* control = CMSG_FIRSTHDR(&message);
-    control->cmsg_level = SOL_SOCKET;
-    control->cmsg_type = SCM_RIGHTS;
-    control->cmsg_len = CMSG_LEN(sizeof attached);
-    std::memcpy(CMSG_DATA(control), &attached, sizeof attached);
-  }
-  ssize_t sent;
-  do {
-    sent = sendmsg(channel, &message, MSG_NOSIGNAL);
-  } while (sent < 0 && errno == EINTR);
-  return sent == sizeof heading && SendAll(channel, text);
+  const Heading heading{.order_or_result = order_or_result,
+                        .bytes = static_cast<uint32_t>(text.size())};
+  const std::string_view first(reinterpret_cast<const char*>(&heading), sizeof heading);
+  return SendWith(channel, first, attached) == sizeof heading && SendAll(channel, text);
 }
 
 // Nothing at the end of the stream.
 std::optional<Letter> ReceiveLetter(int channel) {
   Heading heading;
-  iovec part{.iov_base = &heading, .iov_len = sizeof heading};
-  ControlRoom room;
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = room.bytes.data();
-  message.msg_controllen = room.bytes.size();
-  ssize_t got;
-  do {
-    got = recvmsg(channel, &message, MSG_CMSG_CLOEXEC | MSG_WAITALL);
-  } while (got < 0 && errno == EINTR);
   Letter letter;
-  if (got > 0) {
-    const cmsghdr* control = CMSG_FIRSTHDR(&message);
-    if (control != nullptr && control->cmsg_type == SCM_RIGHTS &&
-        control->cmsg_len == CMSG_LEN(sizeof(int))) {
-      int attached;
-      std::memcpy(&attached, CMSG_DATA(control), sizeof attached);
-      letter.attached.Reset(attached);
-    }
-  }
-  if (got != sizeof heading || heading.bytes > kTextBytesMax) return std::nullopt;
+  const std::span first(reinterpret_cast<char*>(&heading), sizeof heading);
+  if (ReceiveWith(channel, first, letter.attached) != sizeof heading) return std::nullopt;
+  if (heading.bytes > kTextBytesMax) return std::nullopt;
   letter.order_or_result = heading.order_or_result;
   letter.text.resize(heading.bytes);
   if (!ReceiveAll(channel, letter.text.data(), letter.text.size())) return std::nullopt;
