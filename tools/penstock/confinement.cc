@@ -166,7 +166,10 @@ absl::StatusOr<Confinement> Confinement::Enter(CommonOptions& options, Lifetime&
                      .path = std::nullopt};
   if (lifetime.path() != nullptr) duties.path = *lifetime.path();
   absl::StatusOr<Clerk> started = Clerk::Start(duties);
-  if (!started.ok()) return started.status();
+  if (!started.ok()) {
+    if (duties.control) duties.control->Remove();  // nobody else will
+    return started.status();
+  }
   auto clerk = std::make_unique<Clerk>(*std::move(started));
   lifetime.LookBy([&clerk = *clerk] { return clerk.PathLeadsThere(); });
   service.AskForUsers([&clerk = *clerk](int socket) { return clerk.UserOf(socket); });
