@@ -137,7 +137,7 @@ class Run {
   Time now_{std::chrono::hours(1)};
   LinkAddresses link_{.gateway_mac = kGatewayMac, .guest_mac = kGuestMac};
   Counters counters_;
-  const Config config_;
+  const Config config_{};
   Services services_{config_, link_, counters_};
   const Gateway gateway_{config_};
 };

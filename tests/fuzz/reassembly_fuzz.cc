@@ -4,6 +4,10 @@
 //
 // An input is steps of five bytes:
 //   which datagram, more, version, time    offset / 8 (two bytes)    length (two bytes)
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
 #include <vector>
 
 #include "relay/check.h"
@@ -14,10 +18,19 @@ namespace penstock {
 namespace {
 
 constexpr size_t kStepBytes = 5;
+// Of all fragments together: four of the largest datagrams, and an input is still quick.
+constexpr size_t kPayloadBytesMax = size_t{256} << 10;
 
 // Bytes that tell where they belong: of which datagram, at which offset, in which version.
-uint8_t ByteAt(uint32_t datagram, uint32_t offset, bool other) {
-  return static_cast<uint8_t>(datagram * 31 + offset * 7 + (offset >> 8) * 13 + (other ? 101 : 0));
+std::span<const uint8_t> ContentOf(uint32_t datagram, bool other) {
+  constexpr size_t kBytes = 0x1fff * 8 + 0x4000;
+  static std::array<Bytes, 16> contents;
+  Bytes& content = contents[datagram * 2 + (other ? 1 : 0)];
+  for (size_t at = content.size(); at < kBytes; ++at) {
+    content.push_back(
+        static_cast<uint8_t>(datagram * 31 + at * 7 + (at >> 8) * 13 + (other ? 101 : 0)));
+  }
+  return content;
 }
 
 struct Sent {
@@ -43,6 +56,8 @@ class Run {
               .more = (bytes[0] & 8) != 0,
               .other = (bytes[0] & 16) != 0};
     sent.end = sent.begin + ((uint32_t{bytes[3]} << 8 | bytes[4]) & 0x3fff);
+    payload_bytes_ += sent.end - sent.begin;
+    if (payload_bytes_ > kPayloadBytesMax) return;
     const Bytes frame = FrameOf(sent);
     const Parsed parsed = ParseFrame(frame, options_);
     const Fragment* fragment = parsed.fragment();
@@ -76,14 +91,12 @@ class Run {
   }
 
   static Bytes FrameOf(const Sent& sent) {
-    Bytes data(sent.end - sent.begin);
-    for (size_t i = 0; i < data.size(); ++i) {
-      data[i] = ByteAt(sent.datagram, sent.begin + static_cast<uint32_t>(i), sent.other);
-    }
+    const auto data =
+        ContentOf(sent.datagram, sent.other).subspan(sent.begin, sent.end - sent.begin);
     return EthernetFrame(
         FragmentPacket(SpecOf(sent.datagram), {.offset = sent.begin,
                                                .more = sent.more,
-                                               .data = data,
+                                               .data = Bytes(data.begin(), data.end()),
                                                .identification = 0x1234 + sent.datagram}));
   }
 
@@ -96,16 +109,25 @@ class Run {
     const std::span<const uint8_t> payload = bytes.subspan(header_bytes);
     PENSTOCK_CHECK(Get16(bytes, v4 ? 2 : 4) == bytes.size() - (v4 ? 0 : 40));
     PENSTOCK_CHECK(!v4 || (SlowSum(bytes.first(header_bytes)) == 0xffff && Get16(bytes, 6) == 0));
+    // Parts that were sent just so.
     bool ends = false;
-    std::vector<bool> known(payload.size());
+    std::vector<std::pair<uint32_t, uint32_t>> parts;
     for (const Sent& sent : sent_) {
-      if (sent.datagram != last.datagram) continue;
+      if (sent.datagram != last.datagram || sent.end > payload.size()) continue;
       ends |= !sent.more && sent.end == payload.size();
-      for (uint32_t at = sent.begin; at < std::min<size_t>(sent.end, payload.size()); ++at) {
-        if (payload[at] == ByteAt(sent.datagram, at, sent.other)) known[at] = true;
+      const size_t length = sent.end - sent.begin;
+      const auto content = ContentOf(sent.datagram, sent.other).subspan(sent.begin, length);
+      const auto part = payload.subspan(sent.begin, length);
+      if (length > 0 && memcmp(part.data(), content.data(), length) == 0) {
+        parts.emplace_back(sent.begin, sent.end);
       }
     }
-    PENSTOCK_CHECK(ends && std::find(known.begin(), known.end(), false) == known.end());
+    std::sort(parts.begin(), parts.end());
+    uint32_t known = 0;
+    for (const auto& [begin, end] : parts) {
+      if (begin <= known) known = std::max(known, end);
+    }
+    PENSTOCK_CHECK(ends && known == payload.size());
     ParseResult parsed = ParseDatagram(bytes, kGuestMac, options_);
     PENSTOCK_CHECK(std::get_if<Fragment>(&parsed) == nullptr);
   }
@@ -120,6 +142,7 @@ class Run {
   GuestBufferPool pool_{Reassembly::kBytesMax};
   Reassembly reassembly_{pool_, counters_};
   std::vector<Sent> sent_;
+  size_t payload_bytes_ = 0;
   uint64_t fragments_ = 0, joined_ = 0;
 };
 
