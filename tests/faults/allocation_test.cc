@@ -196,7 +196,9 @@ class AllocationTest : public testing::TestWithParam<Case> {
     EXPECT_GT(first, 1u);
     const bool is_tcp = GetParam().kind == Kind::kEgress || GetParam().kind == Kind::kPublished;
     // What a flow begins with is refused: of new's that is all but what grows.
-    if (is_tcp && count == 1) EXPECT_GE(first - 1 - ended, 5u);
+    if (is_tcp && count == 1) {
+      EXPECT_GE(first - 1 - ended, 5u);
+    }
     std::cout << (allocator == Allocator::kMalloc ? "malloc" : "new") << ", " << count
               << " in a row: " << first - 1 << " runs, " << complete << " complete, " << ended
               << " ended the process\n";
