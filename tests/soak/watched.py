@@ -41,13 +41,14 @@ class State:
                 f"{self.flows()} flows, {self.mappings()} mappings")
 
 
-def differences(start, end, growth_max):
-    """Sentences about what is not as it was. An allocator may keep `growth_max` bytes more."""
-    if end.own_descriptors() != start.own_descriptors():
-        yield (f"descriptors beside those of mappings: {start.own_descriptors()} at the start, "
+def differences(fresh, warm, end, growth_max):
+    """Sentences about what is not as it was before any traffic, or (memory, of which an
+    allocator may keep `growth_max` bytes more) after the warm-up."""
+    if end.own_descriptors() != fresh.own_descriptors():
+        yield (f"descriptors beside those of mappings: {fresh.own_descriptors()} at the start, "
                f"{end.own_descriptors()} at the end")
-    growth = end.resident - start.resident
-    allowed = growth_max + max(end.mappings() - start.mappings(), 0) * MAPPING_BYTES
+    growth = end.resident - warm.resident
+    allowed = growth_max + max(end.mappings() - warm.mappings(), 0) * MAPPING_BYTES
     if growth > allowed:
         yield (f"memory: {growth / (1 << 20):.1f} MiB more than after the warm-up, "
                f"{allowed / (1 << 20):.1f} MiB may be")
@@ -107,8 +108,10 @@ class Penstock:
                             if line.startswith("VmRSS:"))
         return State(len(os.listdir(f"/proc/{self.process.pid}/fd")), resident, levels)
 
-    def settle(self, mappings_too):
-        """Waits until flows have ended, and mappings; the state then, ended or not."""
+    def settle(self, mappings_too, fresh=None):
+        """Waits until flows have ended, and mappings, and there are no more descriptors than at
+        `fresh` (sockets that names were asked through are kept for 10 s); the state then,
+        whether or not that came."""
         begun = time.monotonic()
         names = FLOWS + MAPPINGS if mappings_too else FLOWS
         limit = MAPPINGS_END if mappings_too else FLOWS_END
@@ -116,7 +119,9 @@ class Penstock:
         while True:
             state = self.look()
             now = time.monotonic()
-            if now - begun > limit or not any(state.levels[name] for name in names):
+            done = not any(state.levels[name] for name in names) and (
+                fresh is None or state.own_descriptors() <= fresh.own_descriptors())
+            if done or now - begun > limit:
                 return state
             if now - told > 30:
                 told = now
