@@ -163,8 +163,10 @@ class ConfinedRun : public testing::TestWithParam<Case> {
     words.insert(words.end(), arguments.begin(), arguments.end());
     return words;
   }
-  // Those that stay in the host's root (confinement.h).
-  static bool HasOwnRoot() { return !kThreadSanitized || (!GetParam().ordinary && geteuid() == 0); }
+  // In namespaces of the test's own whoever runs the tests is root, of a user namespace perhaps.
+  static bool IsPrivileged() { return !GetParam().ordinary || OrdinaryUser() == geteuid(); }
+  // Else it stays in the host's (confinement.h).
+  static bool HasOwnRoot() { return !kThreadSanitized || IsPrivileged(); }
 };
 
 INSTANTIATE_TEST_SUITE_P(All, ConfinedRun,
@@ -184,8 +186,7 @@ TEST_P(ConfinedRun, HasNothingThatItDoesNotNeed) {
       EXPECT_EQ(Line(task, "Seccomp"), "2");
       EXPECT_EQ(Line(task, "NoNewPrivs"), "1");
       if (kThreadSanitized && task != Tasks(penstock.pid()).front()) continue;
-      const bool privileged = !GetParam().ordinary && geteuid() == 0;
-      const unsigned long kept = privileged ? 1UL << CAP_NET_BIND_SERVICE : 0;
+      const unsigned long kept = IsPrivileged() ? 1UL << CAP_NET_BIND_SERVICE : 0;
       for (const auto& [set, expected] :
            {std::pair{"CapEff", kept}, {"CapPrm", kept}, {"CapInh", 0UL}, {"CapAmb", 0UL}}) {
         EXPECT_EQ(std::stoul(Line(task, set), nullptr, 16), expected) << set;
