@@ -75,8 +75,9 @@ class FlowDecisions {
     return stack_closed_ && (aborted_ || broken_ || unwritten_bytes_ == 0);
   }
   // Close with zero linger, so that the peer does not take a broken transfer for a
-  // whole one. (kClose comes only after both ends said FIN.)
-  [[nodiscard]] bool MustReset() const { return aborted_; }
+  // whole one. (kClose comes only after both ends said FIN; but a write may fail behind that,
+  // and not every error means that the peer knows.)
+  [[nodiscard]] bool MustReset() const { return aborted_ || broken_; }
 
   // What the stack is owed; each is true once.
   [[nodiscard]] bool TakeFailure(int& error);

@@ -121,6 +121,16 @@ TEST(FlowDecisionsTest, CloseWritesEverythingFirst) {
   EXPECT_FALSE(flow.MustReset());
 }
 
+// ENOBUFS, say, which the peer knows nothing of: the rest that it misses must not end in FIN.
+TEST(FlowDecisionsTest, AWriteThatFailsAfterCloseResets) {
+  FlowDecisions flow = Connected();
+  flow.OnGuestData(10);
+  flow.OnClose();
+  flow.OnHostError(ENOBUFS);
+  EXPECT_TRUE(flow.done());
+  EXPECT_TRUE(flow.MustReset());
+}
+
 TEST(FlowDecisionsTest, AbortDiscards) {
   FlowDecisions flow = Connected();
   flow.OnGuestData(10);
@@ -343,7 +353,7 @@ class RandomWorld {
     ASSERT_EQ(flow_.MayRead(), alive && !eof_ && !closed_ && !paused_);
     ASSERT_EQ(flow_.MustWatchErrors(), alive && !closed_);
     ASSERT_EQ(flow_.MustDiscard(), broken_ || aborted_);
-    ASSERT_EQ(flow_.MustReset(), aborted_);
+    ASSERT_EQ(flow_.MustReset(), aborted_ || broken_);
     ASSERT_EQ(flow_.done(), closed_ && (!alive || unwritten_ == 0));
     ASSERT_LE(told_, 1u);
     ASSERT_TRUE(told_ == 0 || broken_);
