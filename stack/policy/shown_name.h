@@ -29,7 +29,7 @@
 namespace penstock {
 
 // So many are looked at. A ClientHello has 200 to 2,000, a request's head rarely more.
-inline constexpr size_t kShownBytesMax = 16 * 1024;
+inline constexpr size_t kShownBytesMax = size_t{16} * 1024;
 
 struct ShownName {
   enum class Kind : uint8_t {
