@@ -152,7 +152,6 @@ bool ResolvConf::TakeEvents() {
       std::memcpy(&event, buffer.data() + at, sizeof event);
       const int id = event.wd;
       const char* name = event.len > 0 ? buffer.data() + at + sizeof event : "";
-      const int id = event.wd;
       // Of the folder itself, or a queue that ran over: no name.
       happened |= event.len == 0 || std::ranges::any_of(watches_, [&](const Watch& watch) {
                     return watch.id == id && watch.name == name;
