@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "relay/check.h"
+#include "relay/out_of_memory.h"
 
 namespace penstock {
 TcpFlows::TcpFlows(const Config& config, const LinkCapabilities& capabilities,
@@ -73,6 +74,7 @@ void TcpFlows::PassOn() {
 }
 
 bool TcpFlows::ServeReady(size_t flows_max) {
+  SendHeldResets();
   std::swap(ready_, serving_);
   size_t served = 0;
   for (; served < serving_.size() && served < flows_max; ++served) {
@@ -91,7 +93,8 @@ bool TcpFlows::ServeReady(size_t flows_max) {
 }
 
 bool TcpFlows::HasWork() const {
-  return !ready_.empty() || (batch_.empty() && (!acknowledged_.empty() || !closing_.empty()));
+  return !ready_.empty() || (batch_.empty() && (!acknowledged_.empty() || !closing_.empty())) ||
+         (!held_resets_.empty() && !batch_.link_full());
 }
 
 void TcpFlows::OnLinkWritable() {
@@ -503,8 +506,29 @@ bool TcpFlows::SendSegment(const SegmentToGuest& segment) noexcept {
     offload.segment_bytes = static_cast<uint16_t>(segment.negotiated_mss);
     offload.header_bytes = static_cast<uint16_t>(used);
   }
-  return batch_.Append(std::span(header).first(used), segment.own_payload, segment.payload,
-                       offload);
+  const auto headers = std::span(header).first(used);
+  if (batch_.Append(headers, segment.own_payload, segment.payload, offload)) return true;
+  constexpr size_t kFlagsOffset = 13;
+  return (segment.header[kFlagsOffset] & kTcpRst) != 0 && HoldReset(headers, offload);
+}
+
+// Whoever is reset has no connection left that could say so again: a guest that only reads
+// would wait for ever.
+bool TcpFlows::HoldReset(std::span<const uint8_t> headers, const Offload& offload) noexcept {
+  if (held_resets_.size() >= config_.flow_count_max) return false;
+  OrEndWithoutMemory([&] {
+    held_resets_.push_back({.headers = {headers.begin(), headers.end()}, .offload = offload});
+  });
+  return true;
+}
+
+void TcpFlows::SendHeldResets() {
+  size_t sent = 0;
+  for (const HeldReset& held : held_resets_) {
+    if (!batch_.Append(held.headers, {}, {}, held.offload)) break;
+    ++sent;
+  }
+  held_resets_.erase(held_resets_.begin(), held_resets_.begin() + static_cast<ptrdiff_t>(sent));
 }
 
 }  // namespace penstock

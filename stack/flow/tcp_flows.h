@@ -107,6 +107,9 @@ class TcpFlows final : private SegmentSink {
   friend class FlowAudit;  // tests/world: looks at everything between two steps
   // tcp_flows.cc
   bool SendSegment(const SegmentToGuest& segment) noexcept override;
+  // A reset that the link has no room for leaves before anything else once it has.
+  [[nodiscard]] bool HoldReset(std::span<const uint8_t> headers, const Offload& offload) noexcept;
+  void SendHeldResets();
   void SetState(Flow& flow, FlowState state);
   void MakeReady(Flow& flow);
   void Serve(Flow& flow);
@@ -232,6 +235,12 @@ class TcpFlows final : private SegmentSink {
   uint64_t to_guest_bytes_ = 0;  // held
   uint64_t to_host_bytes_ = 0;
   uint16_t ip_identification_ = 0;
+
+  struct HeldReset {
+    std::vector<uint8_t> headers;
+    Offload offload;
+  };
+  std::vector<HeldReset> held_resets_;  // at most `flow_count_max`
 
   std::vector<uint8_t> first_bytes_;  // of the flow that is looked at
 

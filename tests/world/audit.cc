@@ -285,6 +285,7 @@ std::string FlowAudit::Asleep() {
   Require(inside_.reassembly_->NextDeadline() > inside_.now_, "fragments wait beyond their time");
   if (!flows_.batch_.link_full()) {
     Require(flows_.batch_.empty(), "frames wait although the link takes them");
+    Require(flows_.held_resets_.empty(), "a reset is held although the link takes it");
     Require(flows_.acknowledged_.empty(), "acknowledged blocks are not given back");
     Require(flows_.closing_.empty(), "flows have closed, and their relay was not told");
   }

@@ -103,6 +103,10 @@ SPECIAL = (
      f"extern {HIDDEN}u8_t tcp_timer;\nextern {HIDDEN}u8_t tcp_timer_ctr;"),
 )
 
+# Of a segment with data and FIN the data decides: a window that has shrunk since takes at
+# least that.
+WINDOW_USE = "(seg->len > 0 ? seg->len : (TCPH_FLAGS(seg->tcphdr) & TCP_FIN) != 0)"
+
 # Faults of lwIP 2.2.1 that are repaired in the copy, each with what shows it.
 REPAIRS = (
     # A segment with data and FIN that is split keeps its FIN in front, too (TCPH_SET_FLAG
@@ -112,6 +116,23 @@ REPAIRS = (
     ("core/tcp_out.c",
      "  TCPH_SET_FLAG(useg->tcphdr, split_flags);",
      "  TCPH_FLAGS_SET(useg->tcphdr, split_flags);"),
+    # A FIN has a sequence number, and leaves when the window has one for it: sent beyond,
+    # it is dropped, and the end of a stream comes when a timer has sent it again. It goes
+    # with the last data where both fit and else in a segment of its own, which a closed
+    # window's probe carries. Shown by tests/conformance/scripts and the simulated world.
+    ("core/tcp_out.c",
+     "    if ((TCPH_FLAGS(last_unsent->tcphdr) & (TCP_SYN | TCP_FIN | TCP_RST)) == 0) {",
+     "    if ((TCPH_FLAGS(last_unsent->tcphdr) & (TCP_SYN | TCP_FIN | TCP_RST)) == 0 &&\n"
+     "        TCP_SEQ_LT(lwip_ntohl(last_unsent->tcphdr->seqno) + last_unsent->len,\n"
+     "                   pcb->lastack + pcb->snd_wnd)) {"),
+    ("core/tcp_out.c",
+     "  if (lwip_ntohl(seg->tcphdr->seqno) - pcb->lastack + seg->len > wnd) {",
+     "  if (lwip_ntohl(seg->tcphdr->seqno) - pcb->lastack +\n"
+     f"      {WINDOW_USE} > wnd) {{"),
+    ("core/tcp_out.c",
+     "         lwip_ntohl(seg->tcphdr->seqno) - pcb->lastack + seg->len <= wnd) {",
+     "         lwip_ntohl(seg->tcphdr->seqno) - pcb->lastack +\n"
+     f"             {WINDOW_USE} <= wnd) {{"),
 )
 
 # Writable by section, but written by the dynamic linker only (constant tables of
