@@ -333,6 +333,8 @@ void Engine::Receive(Pcb& pcb, GuestBuffer& buffer, std::span<uint8_t> segment) 
     // The link to the guest is local: no slow start.
     raw->cwnd = TCP_SND_BUF;
     raw->ssthresh = TCP_SND_BUF;
+    // lwIP counts what a SYN of ours was sent again against the first segment.
+    raw->nrtx = 0;
     TakeHandshakeTime(pcb);
   }
   // One acknowledgement for the whole pass: Acknowledge().

@@ -203,6 +203,7 @@ Bytes GuestTalk::NewQuestion(uint16_t index, uint16_t host, size_t bytes, const 
   const Duration link = microseconds(scenario_.delay_us + scenario_.jitter_us) +
                         (Swaps() ? kReorderSlack : Duration{});
   Conversation& conversation = asker.hosts[host];
+  conversation.asked_max = std::max(conversation.asked_max, now + link);
   conversation.until_max =
       std::max(conversation.until_max, now + link + TimeoutOf(asker, host, conversation.answered));
   asker.used_max = std::max(asker.used_max, now + link);

@@ -90,6 +90,7 @@ class GuestTalk final {
   // What one asker has with one host. It is remembered until some moment between the two.
   struct Conversation {
     Time until_min = Time::min(), until_max = Time::min();
+    Time asked_max = Time::min();  // the last question is with the stack by then
     bool answered = false;
     int64_t last_question = -1, last_answer = -1;
   };

@@ -277,7 +277,9 @@ void GuestTalk::NoteAnswer(Asker& asker, size_t host, bool newest, Answer& answe
   const bool other_port = answer.kind == Kind::kOtherPort && !filters;
   const Duration longest =
       other_port ? 2 * milliseconds(scenario_.guest_timeout_ms) : TimeoutOf(asker, host, true);
-  conversation.until_max = std::max(conversation.until_max, now + longest);
+  // A question that is on its way comes to a conversation that is answered.
+  const Time last_used = std::max(now, conversation.asked_max);
+  conversation.until_max = std::max(conversation.until_max, last_used + longest);
   asker.used_max = std::max(asker.used_max, now);
   if (!answer.due) return;
   conversation.until_min = std::max(conversation.until_min, now + TimeoutOf(asker, host, true));

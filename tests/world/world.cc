@@ -541,7 +541,8 @@ void World::AtEnd() {
   uint64_t leaves = 0;  // guests that do, and may hear something afterwards
   for (const FlowScript& flow : scenario_.flows) {
     const bool left = flow.guest_end == static_cast<uint64_t>(TalkerScript::End::kLeave);
-    if (left && flow.host_bytes > 0) leaves += 1 + flow.again;
+    // The host's bytes, or a page.
+    if (left && (flow.host_bytes > 0 || flow.says != 0)) leaves += 1 + flow.again;
   }
   const bool prompt = Good() && dns_ == nullptr && scenario_.refuse == 0 &&
                       scenario_.path_mtu == 0 && scenario_.delay_us + scenario_.jitter_us <= 10'000;

@@ -140,6 +140,22 @@ TEST_P(InboundTest, SilentGuestIsGivenUpAfterTheDialTimeout) {
   ExpectNoFlowLeft();
 }
 
+// How often the SYN was sent again says nothing of the data: its timeouts begin anew.
+TEST_P(InboundTest, TimeoutsOfDataDoNotGoOnFromTheSyns) {
+  Begin();
+  HostSocket client = HostSocket::ConnectTo(port_.bound);
+  GuestFlow& flow = guest().Arrived();
+  flow.Expect(kTcpSyn);
+  for (int i = 0; i < 7; ++i) flow.ExpectWithin(1200ms, kTcpSyn);
+  flow.Answer();
+  WriteAll(client, "hello");
+  guest().Until("the client's bytes", [&] { return flow.received() == "hello"; });
+  flow.Forget();
+  for (const Duration timeout : {1200ms, 2400ms, 4800ms}) {
+    EXPECT_EQ(flow.ExpectWithin(timeout, kTcpAck).payload, "hello");
+  }
+}
+
 // Before the guest was heard its MAC address is asked for; once it is known the SYN
 // leaves within a tick.
 TEST_P(InboundTest, GuestThatIsNotThereYetIsAskedForAndThenDialled) {

@@ -241,6 +241,8 @@ static err_t OnConnected(void* owner, struct tcp_pcb* pcb, err_t error) {
   // lwIP would end the SYN's round trip with the next ACK, which may come after hours of
   // idleness, and wait that long before it sends anything again.
   pcb->rttest = 0;
+  // Nor would it forget how often the SYN was sent again, and give the first segment up.
+  pcb->nrtx = 0;
   QueueFin(connection);
   return ERR_OK;
 }
