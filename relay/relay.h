@@ -61,6 +61,7 @@ struct RelayOptions {
 struct DatagramCounts {
   Counter lost_to_guest;  // the pipe was at its limit
   Counter lost_to_host;   // the socket refused them, or was closed
+  Counter lost_closed;    // to guest, on their way as the pipe was closed
   Counter socket_errors;
   Counter messages_lost;  // to host: the stream ended before it took them
 };

@@ -364,7 +364,11 @@ template <typename Socket>
 void UdpTask<Socket>::Finish() {
   Close();
   // The stack reads to_guest no longer.
-  relay_.datagrams().GiveAll(pipe_->to_guest.TakeAll(), bytes_out_);
+  Datagram* const left = pipe_->to_guest.TakeAll();
+  for (const Datagram* each = left; each != nullptr; each = each->next) {
+    relay_.counts().lost_closed.Add(each->count());
+  }
+  relay_.datagrams().GiveAll(left, bytes_out_);
   PENSTOCK_CHECK(bytes_out_ == 0);
   const std::shared_ptr<DatagramPipe> pipe = std::exchange(pipe_, nullptr);
   pipe->relay_task = nullptr;

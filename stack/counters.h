@@ -175,6 +175,8 @@ inline constexpr size_t kDropCauseCount = 0
   X(udp_mappings_opened, "sockets opened for a UDP port of the guest's")                       \
   X(udp_mappings_expired, "of those, closed because nothing came or went for their timeout")   \
   X(udp_mappings_evicted, "of those, closed because another one was new at the limit")         \
+  X(conversations_evicted,                                                                     \
+    "hosts that a port of the guest's hears no more: another one was new at the limit")        \
   X(udp_filtered, "datagrams from whom the guest's port had not sent to, not passed on")       \
   X(udp_lost_no_socket, "datagrams and echo requests lost because the system gave no socket")  \
   X(echo_requests_to_host, "echo requests handed to the relay")                                \
@@ -198,6 +200,7 @@ inline constexpr size_t kDropCauseCount = 0
   X(udp_lost_link_full, "datagrams to guest that a full link had no room for")                 \
   X(udp_lost_no_guest, "datagrams to guest lost because its MAC address is not known")         \
   X(udp_lost_no_port, "datagrams of new peers lost because no gateway port was free")          \
+  X(udp_lost_closed, "datagrams and errors to guest that waited as their socket was closed")   \
   X(udp_lost_oversize, "datagrams to guest too long for an IP packet of its family")           \
   X(udp_lost_at_socket, "datagrams to host that the host's socket did not take")               \
   X(udp_socket_errors, "errors that the host's UDP sockets reported")                          \

@@ -331,6 +331,7 @@ CounterSnapshot Stack::Impl::Snapshot() const {
     const DatagramCounts& datagrams = relay->datagram_counts();
     snapshot.udp_lost_queue += datagrams.lost_to_guest.value();
     snapshot.udp_lost_at_socket += datagrams.lost_to_host.value();
+    snapshot.udp_lost_closed += datagrams.lost_closed.value();
     snapshot.udp_socket_errors += datagrams.socket_errors.value();
     snapshot.stream_messages_lost += datagrams.messages_lost.value();
   }

@@ -197,7 +197,8 @@ void GuestDatagrams::FromGuest(const Packet& packet) {
   if (mapping == nullptr) {
     return counters_.Drop(udp ? DropCause::kUdpMappingLimit : DropCause::kEchoLimit);
   }
-  const auto [conversation, is_new] = mappings_.Sends(*mapping, host, now_);
+  const auto [conversation, is_new, displaces] = mappings_.Sends(*mapping, host, now_);
+  if (displaces) counters_.conversations_evicted.Add(1);
   if (is_new) conversation->number = gate_.Open(question);
   conversation->bytes_to_host += payload.size();
   bool sent = false;

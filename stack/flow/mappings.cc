@@ -96,8 +96,9 @@ Mappings::Sent Mappings::Sends(Mapping& mapping, const Endpoint& host, Time now)
   Conversation* conversation = FindConversation(mapping, host);
   if (conversation != nullptr && conversation->deadline <= now) conversation->answered = false;
   const bool is_new = conversation == nullptr;
+  const bool displaces = is_new && conversations_.size() >= limits_.conversation_count_max;
   if (is_new) {
-    if (conversations_.size() >= limits_.conversation_count_max) {
+    if (displaces) {
       Forget(*all_conversations_.oldest());
     }
     auto& place = conversations_[KeyOf(mapping, host)];
@@ -110,7 +111,7 @@ Mappings::Sent Mappings::Sends(Mapping& mapping, const Endpoint& host, Time now)
     mapping.conversations.AddNewest(*conversation);
   }
   Use(*conversation, now);
-  return {conversation, is_new};
+  return {conversation, is_new, displaces};
 }
 
 bool Mappings::Hears(Mapping& mapping, const Endpoint& host, Time now) {

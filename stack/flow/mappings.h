@@ -94,6 +94,7 @@ class Mappings final {
   struct Sent {
     Conversation* conversation;
     bool is_new;
+    bool displaces;  // another one gave way to it, at the limit
   };
   Sent Sends(Mapping& mapping, const Endpoint& host, Time now);
   // Something came from `host`. False: it may not, or no longer.

@@ -148,6 +148,7 @@ std::optional<std::pair<GuestTalk::Kind, GuestTalk::Name>> GuestTalk::Read(
   const auto kind = static_cast<Kind>(tag - kTag);
   const Bytes sent = Content(kind, name, whole);
   if (!std::equal(bytes.begin(), bytes.end(), sent.begin())) {
+    if (MayBeSpoilt(bytes)) return std::nullopt;
     Fail(absl::StrCat("a datagram of ", bytes.size(), " bytes arrives that nobody sent"));
   }
   return std::pair(kind, name);
@@ -285,7 +286,10 @@ bool GuestTalk::OnFrame(std::span<const uint8_t> frame) {
 void GuestTalk::OnAnswer(const Asker& asker, const Endpoint& source,
                          std::span<const uint8_t> bytes) {
   const auto read = Read(bytes);
-  if (!read) Fail("a datagram of nobody's arrives");
+  if (!read) {
+    if (MayBeSpoilt(bytes)) return;
+    Fail("a datagram of nobody's arrives");
+  }
   const auto& [kind, name] = *read;
   const auto sent = answers_.find(name);
   if (sent == answers_.end() || sent->second.kind != kind || sent->second.bytes != bytes.size()) {
@@ -404,12 +408,17 @@ void GuestTalk::VerifyEnd(const CounterSnapshot& counters, bool lossless) const 
   const uint64_t counted =
       counters.udp_lost_at_socket + counters.udp_lost_no_socket + counters.host_errors_to_guest +
       counters.drops_of(DropCause::kUdpQueueFull) + counters.drops_of(DropCause::kEchoQueueFull) +
-      counters.drops_of(DropCause::kUdpMappingLimit) + counters.drops_of(DropCause::kEchoLimit);
+      counters.drops_of(DropCause::kUdpMappingLimit) + counters.drops_of(DropCause::kEchoLimit) +
+      counters.udp_lost_closed;  // the word that there was no socket
   if (questions_arrived_ + counted < questions_sent_) {
     Fail(absl::StrCat("of ", questions_sent_, " questions that went to a good link, ",
                       questions_arrived_, " arrived and ", counted, " were counted"));
   }
-  if (counters.udp_lost_queue + counters.udp_lost_link_full + counters.replies_lost > 0) return;
+  if (counters.udp_lost_queue + counters.udp_lost_link_full + counters.udp_lost_closed +
+          counters.replies_lost + counters.conversations_evicted >
+      0) {
+    return;
+  }
   for (const auto& [name, answer] : answers_) {
     if (answer.due && answer.arrived == 0) {
       Fail(absl::StrCat("an answer to asker ", name.asker, " by host ", name.host,

@@ -152,6 +152,10 @@ class GuestTalk final {
 
   [[nodiscard]] Bytes Content(Kind kind, const Name& name, size_t bytes) const;
   // nullopt: it is nobody's here. It must be, as far as it goes, exactly that datagram.
+  // Two bits that flip in two fragments of it may cancel in the checksum.
+  [[nodiscard]] bool MayBeSpoilt(std::span<const uint8_t> bytes) const {
+    return scenario_.corrupt > 0 && bytes.size() + 48 > static_cast<size_t>(scenario_.mtu);
+  }
   [[nodiscard]] std::optional<std::pair<Kind, Name>> Read(std::span<const uint8_t> bytes) const;
   [[nodiscard]] bool Swaps() const;
   [[noreturn]] void Fail(const std::string& what) const;

@@ -538,15 +538,15 @@ void World::AtEnd() {
   // to 250 ms, and the shortest timeout is 300 ms; but the third of its ticks may come 200 ms
   // after a segment that is sent while others are ticked for, as lone answers of DNS are. And a
   // stock lwIP that has closed says nothing of a segment with data and FIN until it is repeated.)
-  uint64_t leaves = 0;  // guests that do, and may hear something afterwards
+  uint64_t excused = 0;
   for (const FlowScript& flow : scenario_.flows) {
     const bool left = flow.guest_end == static_cast<uint64_t>(TalkerScript::End::kLeave);
-    // The host's bytes, or a page.
-    if (left && (flow.host_bytes > 0 || flow.says != 0)) leaves += 1 + flow.again;
+    // Of the host's bytes, or of a page.
+    if (left && (flow.host_bytes > 0 || flow.says != 0)) excused += 1 + flow.again;
   }
   const bool prompt = Good() && dns_ == nullptr && scenario_.refuse == 0 &&
                       scenario_.path_mtu == 0 && scenario_.delay_us + scenario_.jitter_us <= 10'000;
-  if (prompt && result_.counters.retransmits_by_timer > leaves) {
+  if (prompt && result_.counters.retransmits_by_timer > excused) {
     Fail("nothing was lost or late, and a timer sent it again");
   }
 }

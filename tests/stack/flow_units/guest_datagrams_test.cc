@@ -328,6 +328,17 @@ TEST_P(GuestDatagramsTest, TheLeastRecentMappingGivesWay) {
   EXPECT_EQ(counters_.udp_mappings.value(), 3u);
 }
 
+// Whoever answers for it then is filtered; a guest that asks too many is named.
+TEST_P(GuestDatagramsTest, AConversationThatGivesWayIsCounted) {
+  config_.udp_mapping_count_max = 1;
+  Make();
+  for (uint8_t host = 1; host <= 17; ++host) {
+    EXPECT_EQ(counters_.conversations_evicted.value(), 0u);
+    Pass({Frame(Bytes(1), 1, Server(host))});
+  }
+  EXPECT_EQ(counters_.conversations_evicted.value(), 1u);
+}
+
 TEST_P(GuestDatagramsTest, AMappingEndsWithItsTime) {
   Pass({Frame(Bytes(1))});
   EXPECT_EQ(udp_->NextDeadline(), now_ + 121s);  // its socket's; nobody may answer by then
