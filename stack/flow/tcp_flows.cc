@@ -9,6 +9,14 @@
 #include "relay/out_of_memory.h"
 
 namespace penstock {
+namespace {
+
+// Blocks: 2 MiB. With one stream at an MTU of 65520 on two cores 512 KiB were 0.7 of it, and
+// 4 MiB 1.07.
+constexpr uint8_t kBlockCreditNear = 32;
+
+}  // namespace
+
 TcpFlows::TcpFlows(const Config& config, const LinkCapabilities& capabilities,
                    const LinkAddresses& link, FrameBatch& batch, Counters& counters, Gate& gate,
                    std::vector<Relay*> relays, uint64_t slot_bytes)
@@ -280,8 +288,10 @@ void TcpFlows::ReleaseAcknowledged(Flow& flow) {
 }
 
 // What is between the host's socket and the guest's acknowledgement is all that a round
-// trip carries: if that takes long and the credit is what was spent, the credit doubles.
-// The guest's window bounds it as well, and the pool each flow's share.
+// trip carries: if the credit is what was spent, it doubles, so that a reader of the socket
+// seldom stops (near: up to 2 MiB, behind which a local guest is no faster), and all the way
+// if the round trip takes long. A guest that stands still gets none, its window bounds it as
+// well, and the pool each flow's share.
 void TcpFlows::GrowCredit(Flow& flow, uint32_t acknowledged_bytes) {
   if (flow.timed_bytes == 0) return;
   if (flow.timed_bytes > acknowledged_bytes) {
@@ -291,7 +301,8 @@ void TcpFlows::GrowCredit(Flow& flow, uint32_t acknowledged_bytes) {
   flow.timed_bytes = 0;
   const uint8_t credit = flow.pipe.block_credit.load(std::memory_order_relaxed);
   const bool spent = flow.block_bytes >= credit * kBigBlockBytes / 2;
-  if (now_ - flow.timed_since < kLongRoundTrip || !spent || credit >= kBlockCreditMax) return;
+  const bool is_long = now_ - flow.timed_since >= kLongRoundTrip;
+  if (!spent || credit >= (is_long ? kBlockCreditMax : kBlockCreditNear)) return;
   flow.pipe.block_credit.store(credit * 2, std::memory_order_relaxed);
 }
 
