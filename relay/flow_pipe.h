@@ -118,8 +118,8 @@ struct OpenRequest {
 };
 
 // Blocks that one flow may have between its host socket and the guest's ACK: as a flow
-// begins (512 KiB, more than a local guest's round trip has use for), and at most (4 MiB, for a
-// guest that is far away).
+// begins (512 KiB, all that a guest which acknowledges nothing can make it hold), and at most
+// (4 MiB, for a guest that is far away).
 inline constexpr uint8_t kBlockCredit = 8;
 inline constexpr uint8_t kBlockCreditMax = 64;
 
