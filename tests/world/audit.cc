@@ -188,7 +188,7 @@ void FlowAudit::AuditDenial(const Flow& flow) {
   if (flow.looking && flow.state == FlowState::kOpen && flow.pending_bytes > 0) {
     const Time until = After(flow.looking_since, std::chrono::seconds(5));
     Require(flow.ready || flow.looking_since != Time{}, flow, "its bytes are not looked at");
-    Require(flow.ready || flow.deadline <= until, flow, "its name is waited for too long");
+    Require(flow.ready || flow.deadline <= until, flow, "nothing ends the wait for its name");
   }
   Require(!flow.answering || flow.unwritten == nullptr, flow,
           "its page comes after the host's word");
@@ -298,6 +298,10 @@ void FlowAudit::AsleepFlow(const Flow& flow) {
   Require(flow.pipe.taken.empty(), flow, "taken bytes wait, and the stack sleeps");
   Require(flow.pipe.returned.empty(), flow, "returned blocks wait, and the relay sleeps");
   if (flow.state == FlowState::kOpen) {
+    // A paused stack looks late, but never sleeps past the wait for a name.
+    Require(!flow.looking || flow.pending_bytes == 0 ||
+                flows_.now_ < After(flow.looking_since, std::chrono::seconds(5)),
+            flow, "its name is waited for too long");
     // Behind bytes that the host does not take, places in the pipe are of no use.
     Require(flow.pending_head == nullptr || flow.bytes_at_relay > 0 || flow.looking, flow,
             "the guest's bytes wait for nobody");
