@@ -89,6 +89,7 @@ class Run {
     static const std::shared_ptr<const Policy> all = Policy::Profile("all");
     static const std::shared_ptr<const Policy> none = Policy::Profile("none");
     rig_.stack().SetPolicy(PolicyLayer::kPlatform, deny_all ? none : all, LiveFlows::kReset);
+    rig_.stepped().OnLink();  // its descriptor is readable now
     Event event;
     while (rig_.stack().TakeEvent(event)) continue;
   }

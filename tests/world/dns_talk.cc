@@ -272,6 +272,11 @@ bool DnsTalk::Over() const {
          outstanding_.empty() && stack_.stack().Snapshot().dns_streams == 0;
 }
 
+uint64_t DnsTalk::left() const {
+  return static_cast<uint64_t>(
+      std::ranges::count_if(clients_, [](const auto& client) { return client->left; }));
+}
+
 Duration DnsTalk::Length() const {
   constexpr int64_t kTurns = 500;
   return milliseconds(kBeginMs) + kLingers +

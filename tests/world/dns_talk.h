@@ -46,6 +46,8 @@ class DnsTalk final {
   // step, or the script did. The clients are the guest's alone: what the stack and the relay do
   // comes to them in frames.
   void Turn(bool guest_runs, bool guest_has_run);
+  // How many clients broke off, by the script.
+  [[nodiscard]] uint64_t left() const;
   // No client has anything to do any more, and no connection is left.
   [[nodiscard]] bool Over() const;
   // `good`: nothing disturbs. `limited`: the stack refused SYNs because of a limit.

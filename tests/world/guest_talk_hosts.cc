@@ -165,9 +165,10 @@ void GuestTalk::OnQuestion(uint64_t serial, const std::shared_ptr<SimDatagrams>&
   if (datagram.length < head) return;
   const auto read = Read({datagram.data + head, datagram.length - head});
   if (!read) return;  // a stray's, or an answer that nobody asked for
-  const auto& [kind, name] = *read;
+  const Name name = read->second;
   Asker& asker = askers_[name.asker];
-  if (kind != Kind::kQuestion || asker.echo != echo) Fail("a host is asked what nobody sent");
+  if (read->first != Kind::kQuestion || asker.echo != echo)
+    Fail("a host is asked what nobody sent");
   // One that gave way before the relay saw it may be opened last, and is closed at once.
   const bool newer = serial > asker.serial || (serial < asker.serial && asker.socket->closed);
   if (newer) AdoptSocket(asker, serial, socket);

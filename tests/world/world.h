@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@
 #include "tests/world/guest_talk.h"
 #include "tests/world/guest_tcp.h"
 #include "tests/world/random.h"
+#include "tests/world/repeats.h"
 #include "tests/world/scenario.h"
 #include "tests/world/stepped_stack.h"
 #include "tests/world/strays.h"
@@ -79,6 +81,8 @@ class World final {
   [[nodiscard]] bool NothingWaits() const;
   // Nothing in this scenario excuses that something takes long.
   [[nodiscard]] bool Good() const;
+  // Good, and quick: no timer has to send anything again.
+  [[nodiscard]] bool Prompt() const;
   // Virtual time that this scenario may take.
   [[nodiscard]] Duration Limit() const;
   void Loop();
@@ -107,6 +111,7 @@ class World final {
   bool unpublished_ = false;
   Time second_policy_at_ = kNever;
   EventWatch events_;
+  std::optional<Repeats> repeats_;  // where it is Prompt()
   WorldResult result_;
 };
 
