@@ -37,6 +37,7 @@ namespace penstock::world {
 struct GuestTalkEnds {
   std::function<void(std::span<const uint8_t> frame, const Offload& offload)> send;
   std::function<bool()> guest_paused;
+  std::function<bool()> forgets;  // some conversation gave way to others
 };
 
 class GuestTalk final {

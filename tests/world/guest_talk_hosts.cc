@@ -114,6 +114,8 @@ void GuestTalk::OnClose(uint64_t serial) {
 }
 
 void GuestTalk::CheckEviction(const std::string& who, bool echo, Time used) {
+  // Who answers for what is forgotten is filtered, and its mapping ends before our time.
+  if (ends_.forgets()) return;
   for (const Asker& other : askers_) {
     if (other.echo != echo || other.socket == nullptr || other.socket->closed) continue;
     if (other.used_max + std::chrono::seconds(1) >= used) continue;  // Mappings' grain
@@ -167,8 +169,8 @@ void GuestTalk::OnQuestion(uint64_t serial, const std::shared_ptr<SimDatagrams>&
   if (!read) return;  // a stray's, or an answer that nobody asked for
   const Name name = read->second;
   Asker& asker = askers_[name.asker];
-  if (read->first != Kind::kQuestion || asker.echo != echo)
-    Fail("a host is asked what nobody sent");
+  const bool asked = read->first == Kind::kQuestion && asker.echo == echo;
+  if (!asked) Fail("a host is asked what nobody sent");
   // One that gave way before the relay saw it may be opened last, and is closed at once.
   const bool newer = serial > asker.serial || (serial < asker.serial && asker.socket->closed);
   if (newer) AdoptSocket(asker, serial, socket);

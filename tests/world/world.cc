@@ -128,9 +128,11 @@ void World::BeginTalks() {
   if (scenario_.guest_asks > 0) {
     guest_talk_ = std::make_unique<GuestTalk>(
         scenario_, timeline_, *stack_,
-        GuestTalkEnds{.send = [this](std::span<const uint8_t> frame,
-                                     const Offload& offload) { link_->PushToHost(frame, offload); },
-                      .guest_paused = [this] { return guest_paused_; }});
+        GuestTalkEnds{
+            .send = [this](std::span<const uint8_t> frame,
+                           const Offload& offload) { link_->PushToHost(frame, offload); },
+            .guest_paused = [this] { return guest_paused_; },
+            .forgets = [this] { return stack_->stack().Snapshot().conversations_evicted > 0; }});
   }
   if (scenario_.udp_ports > 0) {
     udp_ = std::make_unique<UdpTalk>(
