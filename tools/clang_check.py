@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """clang's warnings as errors over our own sources, without building anything.
 
-    tools/clang_check.py BUILD_FOLDER [FOLDER...]
+    tools/clang_check.py [--tidy] BUILD_FOLDER [FOLDER...]
 
 Takes each command of BUILD_FOLDER/compile_commands.json whose source lies in one of the
 folders (relay, publisher, stack, tools), leaves out what only g++ knows, and has clang look
-at the syntax: about two seconds of a core for each file. Status 1 if one has a finding.
+at the syntax: about two seconds of a core for each file. With --tidy, clang-tidy: the same
+warnings and the rules of .clang-tidy, at six times the cost. Status 1 if a file has a finding.
 """
 
 import concurrent.futures
@@ -19,13 +20,13 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("relay", "publisher", "stack", "tools")
 # clang 14 has the coroutines of C++20, but does not say so to the library.
-CLANG = ["clang++-14", "-fsyntax-only", "-D__cpp_impl_coroutine=201902L"]
+CLANG = ["-D__cpp_impl_coroutine=201902L"]
 WITH_A_VALUE = {"-o", "-MT", "-MF"}
 LEFT_OUT = {"-c", "-MD", "-Wshadow=local"}
 
 
-def command_for_clang(entry):
-    """The entry's command with clang for g++."""
+def arguments_for_clang(entry):
+    """The entry's arguments that clang knows, but for the source."""
     words = iter(shlex.split(entry["command"]))
     for word in words:
         if word.endswith("g++"):
@@ -34,29 +35,38 @@ def command_for_clang(entry):
     for word in words:
         if word in WITH_A_VALUE:
             next(words)
-        elif word not in LEFT_OUT:
+        elif word not in LEFT_OUT and word != entry["file"]:
             result.append(word)
     return result
 
 
-def check(entry):
+def check(entry, tidy):
     """Returns what clang says, or "" if that is nothing."""
-    run = subprocess.run(command_for_clang(entry), cwd=entry["directory"], text=True,
-                         stderr=subprocess.STDOUT, stdout=subprocess.PIPE, check=False)
+    arguments = arguments_for_clang(entry)
+    if tidy:
+        command = ["clang-tidy-14", "--quiet", entry["file"], "--", *arguments]
+    else:
+        command = ["clang++-14", "-fsyntax-only", *arguments, entry["file"]]
+    run = subprocess.run(command, cwd=entry["directory"], text=True, check=False,
+                         stderr=subprocess.STDOUT, stdout=subprocess.PIPE)
     return run.stdout if run.returncode != 0 else ""
 
 
 def main():
-    folders = tuple(sys.argv[2:]) or FOLDERS
+    words = sys.argv[1:]
+    tidy = words[:1] == ["--tidy"]
+    if tidy:
+        del words[0]
+    folders = tuple(words[1:]) or FOLDERS
     entries = []
-    for entry in json.loads((pathlib.Path(sys.argv[1]) / "compile_commands.json").read_text()):
+    for entry in json.loads((pathlib.Path(words[0]) / "compile_commands.json").read_text()):
         path = pathlib.Path(entry["file"])
         if path.suffix == ".cc" and path.is_relative_to(ROOT):
             if path.relative_to(ROOT).parts[0] in folders:
                 entries.append(entry)
     found = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for number, said in enumerate(pool.map(check, entries), 1):
+        for number, said in enumerate(pool.map(lambda each: check(each, tidy), entries), 1):
             found += said != ""
             print(said, end="")
             if number % 20 == 0 or number == len(entries):
