@@ -31,7 +31,7 @@ std::string ToString(const BindPlace& place) {
     case BindPlace::Kind::kAddress:
       break;
   }
-  const std::string address = place.address.ToString();
+  std::string address = place.address.ToString();
   if (place.address.is_v4()) return address;
   const std::string_view percent = place.interface.empty() ? "" : "%";
   return Sentence("[", address, percent, place.interface, "]");

@@ -126,6 +126,7 @@ absl::StatusOr<std::vector<PublishedPort>> Publisher::Add(const PortSpec& spec) 
     absl::Status status = Begin(spec, socket, rows);
     if (status.ok()) continue;
     std::vector<uint32_t> begun;
+    begun.reserve(rows.size());
     for (const PublishedPort& row : rows) begun.push_back(row.id);
     (void)Remove(begun);
     return status;

@@ -89,7 +89,6 @@ class Run {
     static const std::shared_ptr<const Policy> all = Policy::Profile("all");
     static const std::shared_ptr<const Policy> none = Policy::Profile("none");
     rig_.stack().SetPolicy(PolicyLayer::kPlatform, deny_all ? none : all, LiveFlows::kReset);
-    rig_.stepped().OnLink();  // its descriptor is readable now
     Event event;
     while (rig_.stack().TakeEvent(event)) continue;
   }
@@ -281,7 +280,7 @@ class Run {
       case 0: {
         const uint32_t ids[] = {ports_[index].id};
         (void)rig_.stack().Unpublish(ids, LiveFlows::kReset);
-        return rig_.stepped().OnLink();
+        return;
       }
       case 1:
         return socket.SetRoom((bytes[4] & 1) != 0 ? SIZE_MAX : bytes[4] / 2);

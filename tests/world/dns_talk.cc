@@ -242,7 +242,6 @@ void DnsTalk::AnswerSoon(uint64_t token) {
   timeline_.In(milliseconds(dice_.From(0, scenario_.dns_answer_ms)), [this, token] {
     // In a pass, as whatever brought the answer.
     stack_.stack().Post([this, token](Stack&) { Answer(token); });
-    stack_.OnLink();  // its descriptor is readable now
   });
 }
 

@@ -92,6 +92,11 @@ Time SteppedStack::RunPass(Time now) {
   return deadline_;
 }
 
+// Whatever an embedder has changed wakes the stack by itself.
+Time SteppedStack::deadline() const {
+  return woken_ || inside_->woken_.load() ? Time::min() : deadline_;
+}
+
 void SteppedStack::RunOneThread() {
   if (stack_ == nullptr) return;  // posted before the end
   constexpr int kPassesMax = 8;

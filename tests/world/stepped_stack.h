@@ -53,13 +53,14 @@ class SteppedStack final {
   // Whom the guest's connections to DNS ask; before the first pass.
   void ServeDnsStreams(DnsStreamsService service);
 
-  // A pass is due: something rang, or the last deadline has come.
-  [[nodiscard]] bool PassDue(Time now) const { return woken_ || deadline_ <= now; }
+  // A pass is due: something rang, the stack's descriptor is readable, or the last deadline has
+  // come.
+  [[nodiscard]] bool PassDue(Time now) const { return deadline() <= now; }
   // The link has frames, or takes frames again.
   void OnLink() { woken_ = true; }
   // One turn of the stack's side. Returns the deadline.
   Time RunPass(Time now);
-  [[nodiscard]] Time deadline() const { return woken_ ? Time::min() : deadline_; }
+  [[nodiscard]] Time deadline() const;
 
   // Runs one handler of the relay's side; false if there was none. In the one-thread form
   // a pass may be what it runs.

@@ -128,7 +128,6 @@ void UdpTalk::Unpublish() {
   for (const Port& port : ports_) {
     if (!port.socket->closed) Fail("a port was removed, and its socket is open");
   }
-  stack_.OnLink();  // its descriptor is readable now
 }
 
 // ---------------------------------------------------------------- what datagrams say

@@ -207,7 +207,6 @@ void World::Publish() {
     const absl::Status removed = stack_->stack().Unpublish(ids, live);
     if (!removed.ok()) Fail(removed.ToString());
     unpublished_ = true;
-    stack_->OnLink();  // its descriptor is readable now
   });
 }
 
@@ -241,7 +240,6 @@ void World::ReplacePolicy() {
   const CounterSnapshot counted = stack.Snapshot();
   stack.SetPolicy(PolicyLayer::kTenant, PolicyOf(scenario_, true), LiveFlows::kReset);
   second_policy_at_ = timeline_.now();
-  stack_->OnLink();  // its descriptor is readable now
   const std::vector<FlowInfo> after = stack.Flows();
   uint64_t cut = 0;
   for (const FlowInfo& row : after) {
