@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "relay/out_of_memory.h"
+#include "relay/reactor_check.h"
 
 namespace penstock {
 namespace asio = boost::asio;
@@ -39,6 +40,7 @@ class RelayThread::Impl {
       if (copy >= 0) close(copy);
       return absl::ResourceExhaustedError("cannot watch an eventfd: no descriptors left");
     }
+    if (absl::Status timers = CheckTimers(io_); !timers.ok()) return timers;
     asio::post(io_, [this] { Listen(); });
     try {
       thread_ = std::thread([this] {
@@ -55,7 +57,7 @@ class RelayThread::Impl {
 
   void Join() {
     if (!thread_.joinable()) return;
-    asio::post(io_, [this] {
+    Post([this] {
       relay_->Shutdown();
       boost::system::error_code error;
       bell_.close(error);
@@ -65,7 +67,7 @@ class RelayThread::Impl {
 
   void Run(const std::function<void()>& work) {
     std::promise<void> done;
-    asio::post(io_, [&] {
+    Post([&] {
       work();
       done.set_value();
     });
@@ -75,6 +77,12 @@ class RelayThread::Impl {
   Relay& relay() { return *relay_; }
 
  private:
+  // By its bell, which is known to be watched; Asio's own may not be (reactor_check.h).
+  void Post(auto&& work) {
+    asio::post(io_, std::forward<decltype(work)>(work));
+    relay_->doorbell().Ring();
+  }
+
   // Serves, then waits for the doorbell. Reading the eventfd keeps Asio's
   // edge-triggered registration; waiting for readability would re-arm epoll.
   void Listen() {

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "relay/out_of_memory.h"
+#include "relay/reactor_check.h"
 #include "stack/asio_driver.h"
 #include "tools/penstock/descriptor.h"
 
@@ -54,10 +55,22 @@ absl::Status DriveByPoll(Config config, std::unique_ptr<Link> link, Supervisor& 
 class AsioSupervision final {
  public:
   AsioSupervision(boost::asio::io_context& io, AsioDriver& driver, Supervisor& supervisor)
-      : driver_(driver),
-        supervisor_(supervisor),
-        descriptor_(io, supervisor.descriptor()),
-        timer_(io) {
+      : driver_(driver), supervisor_(supervisor), descriptor_(io), timer_(io) {}
+  AsioSupervision(const AsioSupervision&) = delete;
+  AsioSupervision& operator=(const AsioSupervision&) = delete;
+  ~AsioSupervision() {
+    if (descriptor_.is_open()) descriptor_.release();  // the supervisor owns it
+  }
+
+  absl::Status Watch() {
+    boost::system::error_code error;
+    descriptor_.assign(supervisor_.descriptor(), error);
+    if (!error) return absl::OkStatus();
+    return ErrnoStatus("cannot watch a descriptor", error.value());
+  }
+
+  // Once the supervisor has started.
+  void Begin() {
     driver_.OnLinkEnd([this] { End(); });
     driver_.OnPass([this] {
       supervisor_.OnPass();
@@ -65,9 +78,6 @@ class AsioSupervision final {
     });
     Attend();
   }
-  AsioSupervision(const AsioSupervision&) = delete;
-  AsioSupervision& operator=(const AsioSupervision&) = delete;
-  ~AsioSupervision() { descriptor_.release(); }  // the supervisor owns it
 
  private:
   // Arms first and asks the supervisor then: arming looks at the descriptor, and what
@@ -149,10 +159,13 @@ void RunAwake(boost::asio::io_context& io) {
 
 absl::Status DriveByAsio(Config config, std::unique_ptr<Link> link, Supervisor& supervisor) {
   boost::asio::io_context io(1);
+  if (absl::Status timers = CheckTimers(io); !timers.ok()) return timers;
   auto driver = AsioDriver::Create(io, std::move(config), std::move(link));
   if (!driver.ok()) return driver.status();
+  AsioSupervision supervision(io, **driver, supervisor);
+  if (absl::Status watched = supervision.Watch(); !watched.ok()) return watched;
   if (absl::Status started = supervisor.OnStart((*driver)->stack()); !started.ok()) return started;
-  const AsioSupervision supervision(io, **driver, supervisor);
+  supervision.Begin();
   OrEndWithoutMemory([&] { RunAwake(io); });
   return (*driver)->stack().link_ended() ? LinkEnded() : absl::OkStatus();
 }
