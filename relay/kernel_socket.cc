@@ -97,8 +97,9 @@ void KernelSocket::ShutdownWrite() {
 int KernelSocket::TakeError() {
   int error = 0;
   socklen_t bytes = sizeof error;
-  if (getsockopt(socket_.native_handle(), SOL_SOCKET, SO_ERROR, &error, &bytes) != 0) return 0;
-  return error;
+  // Where it cannot be asked it is not known to be well: it counts as failed.
+  const int asked = getsockopt(socket_.native_handle(), SOL_SOCKET, SO_ERROR, &error, &bytes);
+  return asked == 0 ? error : errno;
 }
 
 void KernelSocket::Close(bool reset) {

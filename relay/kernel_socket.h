@@ -96,7 +96,7 @@ class KernelSocket {
   // All pieces by one system call.
   [[nodiscard]] IoResult Write(std::span<const iovec> pieces);
   void ShutdownWrite();
-  // The socket's pending error, which is cleared; 0 if there is none.
+  // The socket's pending error, which is cleared, or why it cannot be told; 0 if there is none.
   [[nodiscard]] int TakeError();
   // Waits that are under way complete with operation_aborted. `reset`: with zero
   // linger, so that the peer gets RST. (The other end of a pair sees the end: AF_UNIX has
