@@ -1,5 +1,6 @@
 #include "tools/penstock/channel.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -31,6 +32,12 @@ absl::StatusOr<Channel> OpenChannel() {
   return Channel{.parent = Descriptor(ends[0]), .child = Descriptor(ends[1])};
 }
 
+bool SendAgain(int error) {
+  if (error != ENOBUFS && error != ENOMEM) return error == EINTR;
+  (void)poll(nullptr, 0, 1);
+  return true;
+}
+
 ssize_t SendWith(int channel, std::string_view bytes, int attached) {
   iovec part{.iov_base = const_cast<char*>(bytes.data()), .iov_len = bytes.size()};
   ControlRoom room;
@@ -49,7 +56,7 @@ ssize_t SendWith(int channel, std::string_view bytes, int attached) {
   ssize_t sent;
   do {
     sent = sendmsg(channel, &message, MSG_NOSIGNAL);
-  } while (sent < 0 && errno == EINTR);
+  } while (sent < 0 && SendAgain(errno));
   return sent;
 }
 

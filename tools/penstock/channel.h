@@ -28,6 +28,10 @@ struct Channel {
 [[nodiscard]] ssize_t SendWith(int channel, std::string_view bytes, int attached);
 [[nodiscard]] ssize_t ReceiveWith(int channel, std::span<char> bytes, Descriptor& attached);
 
+// Whether what a send met passes: an interruption; a moment without memory, which is waited out.
+// Half a message would be the end of the channel.
+[[nodiscard]] bool SendAgain(int error);
+
 // Child: exactly one of the two, once.
 [[nodiscard]] absl::Status SendTap(int channel, int tap);
 void SendFailure(int channel, const absl::Status& failure);

@@ -52,7 +52,7 @@ constexpr int kLookMilliseconds = 1'000;
 bool SendAll(int channel, std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t sent = send(channel, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0 && SendAgain(errno)) continue;
     if (sent <= 0) return false;
     bytes.remove_prefix(static_cast<size_t>(sent));
   }
@@ -74,16 +74,22 @@ bool ReceiveAll(int channel, char* bytes, size_t size) {
 bool SendLetter(int channel, uint32_t order_or_result, std::string_view text, int attached = -1) {
   const Heading heading{.order_or_result = order_or_result,
                         .bytes = static_cast<uint32_t>(text.size())};
-  const std::string_view first(reinterpret_cast<const char*>(&heading), sizeof heading);
-  return SendWith(channel, first, attached) == sizeof heading && SendAll(channel, text);
+  std::string_view first(reinterpret_cast<const char*>(&heading), sizeof heading);
+  const ssize_t sent = SendWith(channel, first, attached);
+  if (sent <= 0) return false;
+  first.remove_prefix(static_cast<size_t>(sent));
+  return SendAll(channel, first) && SendAll(channel, text);
 }
 
 // Nothing at the end of the stream.
 std::optional<Letter> ReceiveLetter(int channel) {
   Heading heading;
   Letter letter;
-  const std::span first(reinterpret_cast<char*>(&heading), sizeof heading);
-  if (ReceiveWith(channel, first, letter.attached) != sizeof heading) return std::nullopt;
+  std::span first(reinterpret_cast<char*>(&heading), sizeof heading);
+  const ssize_t got = ReceiveWith(channel, first, letter.attached);
+  if (got <= 0) return std::nullopt;
+  first = first.subspan(static_cast<size_t>(got));
+  if (!ReceiveAll(channel, first.data(), first.size())) return std::nullopt;
   if (heading.bytes > kTextBytesMax) return std::nullopt;
   letter.order_or_result = heading.order_or_result;
   letter.text.resize(heading.bytes);
@@ -117,8 +123,7 @@ absl::Status WriteBelow(int root, const std::string& path, std::string_view text
   const std::string temporary = name + ".new";
   const Descriptor file(openat(folder.get(), temporary.c_str(),
                                O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!file.valid() ||
-      write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
+  if (!file.valid() || !WriteAll(file.get(), text) ||
       renameat(folder.get(), temporary.c_str(), folder.get(), name.c_str()) != 0) {
     return ErrnoStatus(absl::StrCat("cannot keep a copy of ", path), errno);
   }

@@ -155,6 +155,17 @@ std::string ResolvConfOf(const DnsConfig& dns) {
   return error ? dns.resolv_conf : path.lexically_normal().string();
 }
 
+absl::Status Confine(const std::string& resolv_conf, CommonOptions& options, const Clerk& clerk) {
+  const uint64_t capabilities = EffectiveCapabilities();
+  const Root root = RootFor(capabilities);
+  if (root != Root::kHosts) {
+    if (absl::Status separate = Separate(root); !separate.ok()) return separate;
+    if (absl::Status entered = EnterEmptyRoot(clerk); !entered.ok()) return entered;
+    if (!resolv_conf.empty()) options.config.dns.resolv_conf = resolv_conf;
+  }
+  return GiveUpPrivileges(capabilities, root);
+}
+
 }  // namespace
 
 absl::StatusOr<Confinement> Confinement::Enter(CommonOptions& options, Lifetime& lifetime,
@@ -176,15 +187,11 @@ absl::StatusOr<Confinement> Confinement::Enter(CommonOptions& options, Lifetime&
   Confinement confinement(std::move(clerk), options.confined);
   if (!options.confined) return confinement;
 
-  const uint64_t capabilities = EffectiveCapabilities();
-  const Root root = RootFor(capabilities);
-  if (root != Root::kHosts) {
-    if (absl::Status separate = Separate(root); !separate.ok()) return separate;
-    if (absl::Status entered = EnterEmptyRoot(confinement.clerk()); !entered.ok()) return entered;
-    if (!resolv_conf.empty()) options.config.dns.resolv_conf = resolv_conf;
-  }
-  if (absl::Status given_up = GiveUpPrivileges(capabilities, root); !given_up.ok()) return given_up;
-  return confinement;
+  const absl::Status confined = Confine(resolv_conf, options, confinement.clerk());
+  if (confined.ok()) return confinement;
+  // The clerk does it, too, unless it was the clerk that failed.
+  if (duties.control) duties.control->Remove();
+  return confined;
 }
 
 absl::Status Confinement::Seal(std::optional<pid_t> signalled) const {

@@ -1,9 +1,11 @@
-// A file descriptor with an owner, and errno as a sentence. Any thread.
+// A file descriptor with an owner, a file that is written whole, and errno as a sentence. Any
+// thread.
 #ifndef PENSTOCK_TOOLS_PENSTOCK_DESCRIPTOR_H_
 #define PENSTOCK_TOOLS_PENSTOCK_DESCRIPTOR_H_
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -36,6 +38,16 @@ class Descriptor final {
  private:
   int number_ = -1;
 };
+
+// Writes it all to a file, in as many calls as that takes; false: errno says why not.
+inline bool WriteAll(int file, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = write(file, text.data(), text.size());
+    if (written < 0 && errno != EINTR) return false;
+    if (written > 0) text.remove_prefix(static_cast<size_t>(written));
+  }
+  return true;
+}
 
 // "WHAT: <text of error>". Set-up failures all have this one kind: the tools
 // only tell wrong options (InvalidArgument) from everything else.

@@ -74,12 +74,23 @@ class Request final {
   std::vector<uint8_t> bytes_;
 };
 
+// `call` until no signal interrupts it.
+ssize_t Uninterrupted(auto&& call) {
+  ssize_t result;
+  do {
+    result = call();
+  } while (result < 0 && errno == EINTR);
+  return result;
+}
+
 // Sends `request` and reads its acknowledgement; `what` opens the error.
 absl::Status Exchange(int netlink, Request request, const std::string& what) {
   const std::span<const uint8_t> bytes = request.Finish();
-  if (send(netlink, bytes.data(), bytes.size(), 0) < 0) return ErrnoStatus(what, errno);
+  const ssize_t sent = Uninterrupted([&] { return send(netlink, bytes.data(), bytes.size(), 0); });
+  if (sent < 0) return ErrnoStatus(what, errno);
   alignas(nlmsghdr) std::array<uint8_t, 8192> answer;
-  const ssize_t length = recv(netlink, answer.data(), answer.size(), 0);
+  const ssize_t length =
+      Uninterrupted([&] { return recv(netlink, answer.data(), answer.size(), 0); });
   if (length < 0) return ErrnoStatus(what, errno);
   nlmsghdr header;
   nlmsgerr result;

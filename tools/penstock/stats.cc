@@ -122,13 +122,8 @@ std::string Lines(const Statistics& statistics) {
 absl::Status ReplaceFile(const std::string& path, const std::string& text) {
   const std::string temporary = path + ".new";
   const Descriptor file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  size_t written = 0;
-  while (file.valid() && written < text.size()) {
-    const ssize_t n = write(file.get(), text.data() + written, text.size() - written);
-    if (n <= 0) break;
-    written += static_cast<size_t>(n);
-  }
-  if (!file.valid() || written < text.size() || rename(temporary.c_str(), path.c_str()) != 0) {
+  if (!file.valid() || !WriteAll(file.get(), text) ||
+      rename(temporary.c_str(), path.c_str()) != 0) {
     const int error = errno;
     if (file.valid()) unlink(temporary.c_str());
     return ErrnoStatus("cannot write the statistics to " + path, error);
