@@ -21,8 +21,9 @@ struct FaultFile {
   std::atomic<FaultKind> kind;
   uint64_t seed;
   uint64_t one_in;  // of the calls that may fail
+  uint64_t only;    // not 0: the call with this number alone, from 1
   // The library's.
-  std::atomic<uint64_t> drawn;
+  std::atomic<uint64_t> drawn;  // calls that might have failed
   std::atomic<uint64_t> faults;
 };
 

@@ -395,6 +395,12 @@ Sandbox::Connection Sandbox::Connect(Family family) const {
   if (listener_ != nullptr) {
     TcpSocket host(family);
     host.Connect(Published(family, kPublishedPort));
+    // Whom penstock refuses hears so, and nobody comes to the guest.
+    pollfd either[] = {{.fd = listener_->descriptor(), .events = POLLIN, .revents = 0},
+                       {.fd = host.descriptor(), .events = POLLIN, .revents = 0}};
+    poll(either, 2, static_cast<int>(std::chrono::milliseconds(kSocketLimit).count()));
+    uint8_t none = 0;
+    if (either[0].revents == 0 && either[1].revents != 0) (void)host.Receive({&none, 1});
     return {.guest = listener_->Accept(), .host = std::move(host)};
   }
   TcpListener listener;

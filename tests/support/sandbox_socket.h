@@ -61,6 +61,7 @@ class TcpListener {
  public:
   explicit TcpListener(uint16_t port = 0);
   [[nodiscard]] uint16_t port() const { return port_; }
+  [[nodiscard]] int descriptor() const { return descriptor_.get(); }
   [[nodiscard]] TcpSocket Accept();
 
  private:
