@@ -1,5 +1,6 @@
-// An exchange without a connection: UDP with a host, or a question of DNS.
-// What is lost is asked again, as applications do; nobody is told anything that is not so.
+// An exchange without a connection: UDP with a host, a question of DNS, an echo request, or a
+// client of a published port. What is lost is asked again, as applications do; nobody is told
+// anything that is not so.
 #ifndef PENSTOCK_TESTS_FAULTS_ASK_TALK_H_
 #define PENSTOCK_TESTS_FAULTS_ASK_TALK_H_
 
@@ -11,13 +12,19 @@
 
 namespace penstock::faults {
 
-// A guest asks over UDP, as often as it must, until it is answered; by a host that repeats
-// what it heard, or (`dns`) by the stack, which asks that host.
+enum class Asking : uint8_t {
+  kHost,       // a guest asks a host, which repeats what it heard
+  kDns,        // a guest asks the stack, which asks the host
+  kEcho,       // a guest sends an echo request, which the host's kernel answers
+  kPublished,  // a host's client asks a published port, where the guest repeats what it heard
+};
+
+// Who asks does so as often as it must, until it is answered.
 class AskTalk final : public Talk {
  public:
-  // `server`: a UDP socket on loopback, not blocking, that outlives this; `asked`: where the
-  // guest finds it.
-  AskTalk(FaultWorld& world, int server, Endpoint asked, bool dns);
+  // `host`: a UDP socket on loopback, not blocking, that outlives this. `asked`: where the
+  // guest finds whom it asks; of kPublished, the guest's own port.
+  AskTalk(FaultWorld& world, int host, Endpoint asked, Asking asking);
 
   bool Step() override;
   bool Over() override { return answered_; }
@@ -26,13 +33,18 @@ class AskTalk final : public Talk {
 
  private:
   void Ask();
-  // True if somebody asked.
-  bool Serve();
+  // True if something came to the host's socket.
+  bool StepHost();
+  bool StepGuest();
+  void Answer(const Bytes& heard, const Endpoint& from);
+  void Hear(const GuestDatagram& datagram);
+  [[nodiscard]] bool IsReply(const Bytes& frame) const;
 
   FaultWorld& world_;
-  const int server_;
+  const int host_;
   const Endpoint asked_;
-  const bool dns_;
+  const Asking asking_;
+  Endpoint published_;
   Bytes question_;
   Time next_ask_{};
   bool answered_ = false;

@@ -19,9 +19,10 @@ using namespace std::chrono_literals;
 // Virtual time: longer than every timeout of a dial and than a few retransmissions. Real
 // time: far more than loopback needs.
 constexpr Duration kVirtualLimit = 100s, kRealLimit = 10s;
-// Where nothing is ready and nothing is due, the kernel may still be carrying something.
+// Where nothing is ready and nothing is due, the kernel may still be carrying something: time
+// goes in small steps at first, and in larger ones while that stays so.
 constexpr timespec kKernelsTurn{.tv_sec = 0, .tv_nsec = 50'000};
-constexpr Duration kIdleStep = 10ms;
+constexpr Duration kIdleStep = 10ms, kIdleStepMax = 1s;
 // More than any of it takes, idle steps included.
 constexpr int kTurnsMax = 1'000'000;
 
@@ -92,14 +93,19 @@ bool FaultWorld::TurnGuest() {
 void FaultWorld::Run(std::string_view until, const std::function<bool()>& step,
                      const std::function<bool()>& done) {
   const Time virtual_end = now_ + kVirtualLimit, real_end = Clock::now() + kRealLimit;
+  Duration idle = kIdleStep;
   for (int turn = 0; !done(); ++turn) {
     if (turn > kTurnsMax) throw std::runtime_error("busy without end before " + std::string(until));
     bool moved = TurnStack();
     moved |= TurnGuest();
     moved |= step();
-    if (moved) continue;
+    if (moved) {
+      idle = kIdleStep;
+      continue;
+    }
     nanosleep(&kKernelsTurn, nullptr);
-    now_ = std::max(now_, std::min({stepped_->deadline(), guest_->deadline(), now_ + kIdleStep}));
+    now_ = std::max(now_, std::min({stepped_->deadline(), guest_->deadline(), now_ + idle}));
+    idle = std::min(2 * idle, kIdleStepMax);
     guest_->RunTimers(now_);
     if (now_ > virtual_end && Clock::now() > real_end) {
       throw std::runtime_error("this does not come: " + std::string(until));
