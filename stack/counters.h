@@ -113,6 +113,7 @@ inline constexpr size_t kDropCauseCount = 0
   X(link_bytes_to_guest, "bytes of frames handed to the link")                                 \
   X(frames_consumed, "frames from the guest that were not dropped")                            \
   X(frames_lost_by_link, "frames that the link itself lost")                                   \
+  X(link_framing_errors, "times that the link got what cannot be frames, and ended")           \
   X(polls, "passes of Poll")                                                                   \
   X(wakes_to_stack, "wake-ups of the poll thread by a doorbell")                               \
   X(wakes_to_relay, "wake-ups of relay threads by a doorbell")                                 \

@@ -287,6 +287,7 @@ Time Stack::Impl::Poll(Stack& stack, Time now, bool link_ready) {
   datagram_ends_->AfterFlush();
   RingRelays();
   counters_.frames_lost_by_link.Set(link_->frames_lost());
+  counters_.link_framing_errors.Set(link_->framing_errors());
   // Once more at once, so that an embedder looks at link_ended() before it sleeps.
   if (link_->ended() && !std::exchange(link_end_told_, true)) return now;
   if (!complete || flows_->HasWork() || !SleepAllowed()) return now;

@@ -63,6 +63,7 @@ class CapturedLink final : public Link {
   [[nodiscard]] bool ended() const override { return inner_->ended(); }
   [[nodiscard]] uint64_t resets() const override { return inner_->resets(); }
   [[nodiscard]] uint64_t frames_lost() const override { return inner_->frames_lost(); }
+  [[nodiscard]] uint64_t framing_errors() const override { return inner_->framing_errors(); }
 
  private:
   [[nodiscard]] std::chrono::nanoseconds Utc(Time now);

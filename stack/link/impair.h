@@ -61,6 +61,7 @@ class ImpairedLink final : public Link {
   [[nodiscard]] bool ended() const override { return inner_->ended() && to_host_.empty(); }
   [[nodiscard]] uint64_t resets() const override { return inner_->resets(); }
   [[nodiscard]] uint64_t frames_lost() const override;
+  [[nodiscard]] uint64_t framing_errors() const override { return inner_->framing_errors(); }
 
   // What was done to the frames of each direction so far.
   [[nodiscard]] const ImpairCounts& to_host_counts() const { return to_host_.counts(); }

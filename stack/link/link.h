@@ -40,8 +40,8 @@ class Link {
 
   [[nodiscard]] virtual const LinkCapabilities& capabilities() const = 0;
 
-  // Readable (level-triggered) when Receive has frames, writable when Send takes
-  // frames again after it took fewer than it was given. -1: the link has none
+  // Readable (level-triggered) when Receive has frames, writable (or readable, too) when Send
+  // takes frames again after it took fewer than it was given. -1: the link has none
   // and whoever owns it calls Stack::Wake().
   [[nodiscard]] virtual int descriptor() const = 0;
 
@@ -51,7 +51,7 @@ class Link {
 
   // Sends a prefix of `frames`; returns its length. Fewer than frames.size()
   // means that the link is full: the caller offers the rest again when the
-  // descriptor is writable. A frame that the link cannot carry at all (device
+  // descriptor says so. A frame that the link cannot carry at all (device
   // down, peer gone) counts as sent and is counted by frames_lost().
   [[nodiscard]] virtual size_t Send(Time now, std::span<const FrameToGuest> frames) = 0;
 
@@ -68,6 +68,10 @@ class Link {
   // Frames in either direction that the link itself lost (errors of the device,
   // malformed framing, a decorator's drops), for the counters.
   [[nodiscard]] virtual uint64_t frames_lost() const { return 0; }
+
+  // How often what came could not be told apart into frames (a length that is none): nothing
+  // after it could be understood, and the link has ended.
+  [[nodiscard]] virtual uint64_t framing_errors() const { return 0; }
 };
 
 }  // namespace penstock

@@ -1,19 +1,30 @@
 // What stands around frames on links: the virtio-net header, the rings of a VMM in the same
 // process, and the impairment decorator, with any bytes. Frames and what is said of them come
 // out as they went in, in order; what the parser makes of an offload that does not fit its
-// frame stays inside the frame.
+// frame stays inside the frame. And the sockets of a VMM in another process: frames are what a
+// reader finds who has all of the bytes before him, wherever reads are cut, and go back whole.
 //
-// An input is a head of two bytes (the delay in between) and frames: a virtio-net header,
-// a length (two bytes), so many bytes. The low bits of the length's first byte are not its own:
-// they say how long to wait afterwards.
+// An input is a head of two bytes and what the two highest bits of it say:
+//   0   the delay in between, and frames: a virtio-net header, a length (two bytes), so many
+//       bytes. The low bits of the length's first byte are not its own: they say how long to
+//       wait afterwards.
+//   1   datagrams: a length (two bytes), so many bytes; the second byte of the head is how many
+//       are sent at once.
+//   2   the bytes of a stream; the second byte of the head is how many are sent at once.
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <deque>
+#include <string_view>
 
 #include "relay/check.h"
 #include "stack/link/frame_ring.h"
+#include "stack/link/frame_stream.h"
 #include "stack/link/impair.h"
 #include "stack/link/virtio_header.h"
+#include "stack/link/vmm_link.h"
 #include "tests/support/packet_builder.h"
 
 namespace penstock {
@@ -135,6 +146,142 @@ class Run {
   std::deque<Frame> to_host_, to_guest_;  // on their way
 };
 
+// A VMM's end of a socket whose other end a link has.
+class Socket {
+ public:
+  explicit Socket(int type) {
+    int ends[2];
+    PENSTOCK_CHECK(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends) == 0);
+    socket_ = ends[0];
+    auto adopted = AdoptVmmSocket(ends[1], {});
+    PENSTOCK_CHECK(adopted.ok());
+    link_ = *std::move(adopted);
+  }
+  ~Socket() { close(socket_); }
+  Socket(const Socket&) = delete;
+  Socket& operator=(const Socket&) = delete;
+
+  void Write(std::span<const uint8_t> bytes) {
+    const ssize_t sent = send(socket_, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    PENSTOCK_CHECK(sent == static_cast<ssize_t>(bytes.size()) || link_->ended());
+  }
+  void EndWriting() { shutdown(socket_, SHUT_WR); }
+  // Takes what waits, a few frames at a time, and sends each back.
+  void Turn() {
+    for (std::vector<Bytes> rooms(kRooms, Bytes(kFrameBytesMax));;) {
+      std::array<FrameToHost, kRooms> frames;
+      for (size_t i = 0; i < kRooms; ++i) frames[i].room = rooms[i];
+      const size_t count = link_->Receive(Time{}, frames);
+      for (const FrameToHost& frame : std::span(frames).first(count)) {
+        received_.emplace_back(frame.bytes().begin(), frame.bytes().end());
+        SendBack(received_.back());
+      }
+      if (count < kRooms) break;
+    }
+  }
+  Bytes Read() {
+    Bytes bytes(1 << 20);
+    const ssize_t got = recv(socket_, bytes.data(), bytes.size(), MSG_DONTWAIT);
+    bytes.resize(got < 0 ? 0 : static_cast<size_t>(got));
+    return bytes;
+  }
+  [[nodiscard]] Link& link() { return *link_; }
+  [[nodiscard]] const std::vector<Bytes>& received() const { return received_; }
+
+ private:
+  static constexpr size_t kRooms = 3;
+
+  void SendBack(Bytes& bytes) {
+    const size_t first = bytes.size() / 3;
+    const iovec parts[] = {{bytes.data(), first}, {bytes.data() + first, bytes.size() - first}};
+    const FrameToGuest out{.parts = parts, .length = static_cast<uint32_t>(bytes.size())};
+    PENSTOCK_CHECK(link_->Send(Time{}, {&out, 1}) == 1);
+  }
+
+  int socket_;
+  std::unique_ptr<Link> link_;
+  std::vector<Bytes> received_;
+};
+
+// What a stream of those bytes holds.
+struct StreamContent {
+  std::vector<Bytes> frames;
+  bool lie = false;
+  bool cut = false;
+};
+
+StreamContent ContentOf(std::span<const uint8_t> stream) {
+  StreamContent content;
+  while (stream.size() >= kStreamLengthBytes) {
+    const size_t length = size_t{stream[0]} << 24 | size_t{stream[1]} << 16 |
+                          size_t{stream[2]} << 8 | size_t{stream[3]};
+    content.lie = length == 0 || length > kFrameBytesMax;
+    if (content.lie) return content;
+    if (stream.size() < kStreamLengthBytes + length) break;
+    const auto frame = stream.subspan(kStreamLengthBytes, length);
+    content.frames.emplace_back(frame.begin(), frame.end());
+    stream = stream.subspan(kStreamLengthBytes + length);
+  }
+  content.cut = !stream.empty();
+  return content;
+}
+
+void RunStream(uint8_t piece, std::span<const uint8_t> stream) {
+  const StreamContent content = ContentOf(stream);
+  Socket socket(SOCK_STREAM);
+  Bytes back;
+  const auto turn = [&] {
+    socket.Turn();
+    const Bytes some = socket.Read();
+    back.insert(back.end(), some.begin(), some.end());
+  };
+  for (auto rest = stream; !rest.empty() && !socket.link().ended();) {
+    const auto now = rest.first(std::min<size_t>(rest.size(), size_t{piece} + 1));
+    socket.Write(now);
+    turn();
+    rest = rest.subspan(now.size());
+  }
+  socket.EndWriting();
+  turn();
+  PENSTOCK_CHECK(socket.link().ended() && socket.received() == content.frames);
+  PENSTOCK_CHECK(socket.link().framing_errors() == (content.lie ? 1 : 0));
+  // After a lie nothing goes back, not even what came in the same turn before it.
+  const size_t last_turn = socket.link().frames_lost() - (content.cut && !content.lie ? 1 : 0);
+  PENSTOCK_CHECK(content.lie || last_turn == 0);
+  const StreamContent returned = ContentOf(back);
+  PENSTOCK_CHECK(!returned.lie && !returned.cut &&
+                 returned.frames.size() + last_turn == content.frames.size());
+  PENSTOCK_CHECK(
+      std::equal(returned.frames.begin(), returned.frames.end(), content.frames.begin()));
+}
+
+void RunDatagrams(uint8_t burst, std::span<const uint8_t> rest) {
+  constexpr std::string_view kHello = "VFKT";
+  Socket socket(SOCK_DGRAM);
+  std::vector<Bytes> expected;
+  uint64_t empty = 0;
+  size_t back = 0;
+  const auto turn = [&] {
+    socket.Turn();
+    PENSTOCK_CHECK(socket.received() == expected);
+    for (; back < expected.size(); ++back) PENSTOCK_CHECK(socket.Read() == expected[back]);
+  };
+  for (int waiting = 0; rest.size() >= 2;) {
+    const size_t length = std::min<size_t>(size_t{rest[0]} << 8 | rest[1], rest.size() - 2);
+    const auto datagram = rest.subspan(2, length);
+    rest = rest.subspan(2 + length);
+    socket.Write(datagram);
+    if (datagram.empty()) {
+      ++empty;
+    } else if (!std::ranges::equal(datagram, kHello)) {
+      expected.emplace_back(datagram.begin(), datagram.end());
+    }
+    if (++waiting % (burst % 64 + 1) == 0) turn();
+  }
+  turn();
+  PENSTOCK_CHECK(socket.link().frames_lost() == empty && !socket.link().ended());
+}
+
 }  // namespace
 }  // namespace penstock
 
@@ -142,6 +289,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace penstock;
   if (size < kHeadBytes) return 0;
   std::span<const uint8_t> rest(data, size);
+  if ((data[0] & 0xc0) == 0x80) {
+    RunStream(data[1], rest.subspan(kHeadBytes));
+    return 0;
+  }
+  if ((data[0] & 0xc0) == 0x40) {
+    RunDatagrams(data[1], rest.subspan(kHeadBytes));
+    return 0;
+  }
   Run run(rest.first(kHeadBytes));
   rest = rest.subspan(kHeadBytes);
   while (rest.size() >= kFrameHeadBytes) {

@@ -103,6 +103,14 @@ def frame(data, flags=0, gso=0, header=0, size=0, start=0, offset=0, wait=0):
     return virtio + bytes([len(data) >> 8 << 4 | wait, len(data) & 0xff]) + data
 
 
+def behind_length(*frames):
+    return b"".join(struct.pack(">I", len(data)) + data for data in frames)
+
+
+def datagrams(*frames):
+    return b"".join(struct.pack(">H", len(data)) + data for data in frames)
+
+
 def link():
     plain = bytes(range(60))
     mac = bytes.fromhex("525500d10a02") + GUEST_MAC
@@ -121,6 +129,16 @@ def link():
     yield "empty", bytes([0, 0]) + frame(b"") + frame(b"x")
     yield "one_after_another", bytes([15, 15]) + b"".join(
         frame(bytes([i]) * (i * 9), wait=i % 4) for i in range(1, 25))
+    yield "stream", bytes([0x80, 255]) + behind_length(plain, b"x", tcp4, plain)
+    yield "stream_in_pieces", bytes([0x80, 6]) + behind_length(plain, b"x", plain)
+    yield "stream_byte_by_byte", bytes([0x80, 0]) + behind_length(plain, plain)
+    yield "stream_cut", bytes([0x80, 40]) + behind_length(plain, tcp4)[:-1]
+    yield "stream_of_nothing", bytes([0x80, 90]) + behind_length(plain) + bytes(4) + plain
+    yield "stream_too_long", bytes([0x80, 90]) + behind_length(plain) + bytes([0, 1, 0, 65]) + plain
+    yield "stream_of_text", bytes([0x80, 255]) + b"GET / HTTP/1.1\r\n"
+    yield "datagrams", bytes([0x40, 0]) + datagrams(plain, b"x", tcp4)
+    yield "datagrams_at_once", bytes([0x40, 9]) + datagrams(b"VFKT", plain, b"", tcp4, b"VFKT",
+                                                            b"VFKX", plain)
 
 
 # ---------------------------------------------------------------- DHCP client
