@@ -210,7 +210,29 @@ INSTANTIATE_TEST_SUITE_P(
         WrongCase{"TapLong", {"attach", "--pid", "1", "--tap", "sixteen-letters-"}, "--tap"},
         WrongCase{"TapSlash", {"attach", "--pid", "1", "--tap", "a/b"}, "--tap"},
         WrongCase{"TapPattern", {"attach", "--pid", "1", "--tap", "tap%d"}, "--tap"},
-        WrongCase{"ReadyClosed", {"attach", "--pid", "1", "--ready-fd", "999"}, "--ready-fd"}),
+        WrongCase{"ReadyClosed", {"attach", "--pid", "1", "--ready-fd", "999"}, "--ready-fd"},
+        WrongCase{"ServeNowhere", {"serve"}, "give --stream PATH, --dgram PATH or --fd N"},
+        WrongCase{"ServeTwice", {"serve", "--stream", "/x", "--dgram", "/y"}, "one place"},
+        WrongCase{"ServeCommand", {"serve", "--stream", "/x", "--", "true"}, "takes no command"},
+        WrongCase{"ServePathEmpty", {"serve", "--stream", ""}, "--stream needs a path"},
+        WrongCase{"ServePathLong",
+                  {"serve", "--dgram", "/tmp/" + std::string(103, 'v')},
+                  "--dgram is a path of 108 bytes"},
+        WrongCase{"ServeClosed", {"serve", "--fd", "999"}, "--fd is 999, which is not open here"},
+        WrongCase{"ServeNoSocket", {"serve", "--fd", "0"}, "--fd is 0, which is no socket"},
+        WrongCase{"ServeConnectsWhere", {"serve", "--dgram", "/x", "--connect"}, "--connect"},
+        WrongCase{"ServeOffload",
+                  {"serve", "--stream", "/x", "--offload", "tso"},
+                  "--offload is \"tso\": it must be none, from-guest or both"},
+        WrongCase{"ServeNoGuests", {"serve", "--stream", "/x", "--guests", "0"}, "1 to 256"},
+        WrongCase{"ServeGuestsByDatagrams",
+                  {"serve", "--dgram", "/x", "--guests", "2"},
+                  "only --stream PATH"},
+        WrongCase{"ServeGuestsWithOnePort",
+                  {"serve", "--stream", "/x", "--guests", "2", "-p", "8080:80"},
+                  "cannot lead to 2 guests"},
+        WrongCase{"ServeTapOption", {"serve", "--stream", "/x", "--no-offload"}, "--no-offload"},
+        WrongCase{"ServeReady", {"serve", "--stream", "/x", "--ready-fd", "999"}, "--ready-fd"}),
     [](const auto& test) { return test.param.name; });
 
 TEST(Options, AWrongSpecIsShownWithACaret) {
@@ -329,13 +351,30 @@ TEST(Options, PortsTakeTheirOrders) {
   EXPECT_TRUE(std::get<PortsOptions>(*list).json);
 }
 
+TEST(Options, ServeTakesItsPlaceAndWhatTheVmmDoes) {
+  const auto options = ParseOptions({"serve", "--stream", "/tmp/vm", "--guests", "3", "--offload",
+                                     "from-guest", "-p", "0:80", "--control", "/tmp/c"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  const auto& serve = std::get<ServeOptions>(*options);
+  EXPECT_EQ(serve.stream, "/tmp/vm");
+  EXPECT_EQ(serve.guest_count_max, 3u);
+  EXPECT_EQ(serve.offload, VmmOffload::kFromGuest);
+  EXPECT_EQ(serve.common.control, "/tmp/c");
+  EXPECT_TRUE(serve.common.tell_denials);
+  const auto quiet = ParseOptions({"serve", "--dgram", "/tmp/vm", "--no-denials"});
+  ASSERT_TRUE(quiet.ok()) << quiet.status();
+  EXPECT_EQ(std::get<ServeOptions>(*quiet).offload, VmmOffload::kNone);
+  EXPECT_FALSE(std::get<ServeOptions>(*quiet).common.tell_denials);
+}
+
 TEST(Options, HelpTeachesAndIsNoError) {
-  for (const char* command : {"run", "attach"}) {
+  for (const auto& [command, says] :
+       {std::pair{"run", "Run"}, {"attach", "Serve"}, {"serve", "Is the network of"}}) {
     const Outcome outcome = RunProgram({"penstock", command, "--help"});
     EXPECT_EQ(outcome.status, 0);
     EXPECT_EQ(outcome.errors, "");
-    EXPECT_THAT(outcome.output, StartsWith(command == std::string("run") ? "Run" : "Serve"));
-    EXPECT_THAT(outcome.output, HasSubstr("Examples:\n"));
+    EXPECT_THAT(outcome.output, StartsWith(says));
+    EXPECT_THAT(outcome.output, HasSubstr("Examples"));
     EXPECT_THAT(outcome.output, HasSubstr("--host-loopback"));
   }
   EXPECT_EQ(RunProgram({"penstock", "--help"}).status, 0);

@@ -115,18 +115,25 @@ bool Program::ReadSome() {
 }
 
 std::string Program::AwaitLine(const std::string& start) {
-  return AwaitLineOf(outcome_.output, start);
+  size_t from = 0;
+  return AwaitLineOf(outcome_.output, start, from);
+}
+
+std::string Program::AwaitNextLine(const std::string& start) {
+  return AwaitLineOf(outcome_.output, start, read_to_);
 }
 
 std::string Program::AwaitErrorLine(const std::string& start) {
-  return AwaitLineOf(outcome_.errors, start);
+  size_t from = 0;
+  return AwaitLineOf(outcome_.errors, start, from);
 }
 
-std::string Program::AwaitLineOf(const std::string& stream, const std::string& start) {
+std::string Program::AwaitLineOf(const std::string& stream, const std::string& start,
+                                 size_t& from) {
   for (;;) {
-    size_t from = 0;
-    for (size_t end; (end = stream.find('\n', from)) != std::string::npos; from = end + 1) {
+    for (size_t end; (end = stream.find('\n', from)) != std::string::npos;) {
       const std::string line = stream.substr(from, end - from);
+      from = end + 1;
       if (line.starts_with(start)) return line.substr(start.size());
     }
     if (!ReadSome()) {

@@ -37,18 +37,23 @@ class Program final {
   // Reads on until stdout has a whole line that starts with `start`; returns the rest
   // of that line.
   [[nodiscard]] std::string AwaitLine(const std::string& start);
-  // The same on stderr.
+  // The same, behind the line that was found by this the last time.
+  [[nodiscard]] std::string AwaitNextLine(const std::string& start);
+  // As AwaitLine, on stderr.
   [[nodiscard]] std::string AwaitErrorLine(const std::string& start);
   [[nodiscard]] Outcome Wait();
 
  private:
   // Reads once from both streams; false at the end of both, throws after the limit.
   bool ReadSome();
-  [[nodiscard]] std::string AwaitLineOf(const std::string& stream, const std::string& start);
+  // Behind the first `from` bytes, which it moves behind the line.
+  [[nodiscard]] std::string AwaitLineOf(const std::string& stream, const std::string& start,
+                                        size_t& from);
 
   pid_t pid_ = -1;
   int output_ = -1;
   int errors_ = -1;
+  size_t read_to_ = 0;  // of the output, by AwaitNextLine
   Outcome outcome_;
 };
 

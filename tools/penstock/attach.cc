@@ -158,7 +158,7 @@ absl::Status Attach(AttachOptions options, const SignalMask& mask) {
 
   RaiseDescriptorLimit();
   absl::StatusOr<std::unique_ptr<Link>> link =
-      MakeLink(options.common, tap->Release(), *std::move(capture));
+      MakeLink(options.common, AdoptTap(tap->Release()), *std::move(capture));
   if (!link.ok()) return link.status();
   absl::StatusOr<ControlService> service = ControlService::Create(options.common, *lifetime);
   if (!service.ok()) return service.status();

@@ -63,7 +63,8 @@ void AddClientIdentity(CLI::App& app, std::string& text);
 void AddControl(CLI::App& app, std::string& path);
 [[nodiscard]] absl::Status CheckControl(const std::string& path);
 
-// `penstock ports ...` and the others, the command's word being the first argument.
+// `penstock serve ...` and the others, the command's word being the first argument.
+[[nodiscard]] absl::StatusOr<Options> ParseServe(std::vector<std::string> arguments);
 [[nodiscard]] absl::StatusOr<Options> ParsePorts(std::vector<std::string> arguments);
 [[nodiscard]] absl::StatusOr<Options> ParseEvents(std::vector<std::string> arguments);
 [[nodiscard]] absl::StatusOr<Options> ParseFlows(std::vector<std::string> arguments);

@@ -247,7 +247,6 @@ void AddCommon(CLI::App& app, CommonOptions& common, CommonTexts& texts,
                  "(address-and-port, the default), any port of an address that it has\n"
                  "sent to (address), everybody (none: a \"full cone\")")
       ->type_name("WHOM");
-  app.add_flag("--no-offload", texts.no_offload, "A tap without checksum and segmentation offload");
   app.add_option("--impair", texts.impair,
                  "Make the link bad: delay=10ms,jitter=1ms,drop=1%,reorder=1%,\n"
                  "duplicate=0.1%,corrupt=0.1%,seed=7; to_guest.drop=2%: one way")

@@ -1,4 +1,4 @@
-// The options that `run` and `attach` have in common. Not installed.
+// The options that `run`, `attach` and `serve` have in common. Not installed.
 #ifndef PENSTOCK_TOOLS_PENSTOCK_COMMON_OPTIONS_H_
 #define PENSTOCK_TOOLS_PENSTOCK_COMMON_OPTIONS_H_
 

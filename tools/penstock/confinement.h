@@ -1,4 +1,4 @@
-// What confines `penstock run` and `penstock attach` themselves: a stack that hostile bytes
+// What confines `penstock run`, `attach` and `serve` themselves: a stack that hostile bytes
 // have taken over should find nothing there to take. In two steps, for the stack starts
 // threads in between:
 //

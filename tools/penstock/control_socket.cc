@@ -76,24 +76,25 @@ int ConnectTo(int socket, const std::string& path) {
 }
 
 // 0 if somebody listens at `path`, else the error: ECONNREFUSED of a dead socket.
-int Probe(const std::string& path) {
-  const Descriptor probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+int Probe(const std::string& path, int type) {
+  const Descriptor probe(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!probe.valid()) return errno;
-  if (ConnectTo(probe.get(), path) == 0 || errno == EAGAIN) return 0;  // EAGAIN: busy
-  return errno;
+  if (ConnectTo(probe.get(), path) == 0) return 0;
+  // Busy; a datagram socket that talks to somebody else.
+  return errno == EAGAIN || errno == EPERM ? 0 : errno;
 }
 
 // Removes what is at `path` if it belongs to nobody; OK also if it went by itself.
-absl::Status RemoveDead(const std::string& path) {
+absl::Status RemoveDead(const std::string& path, int type) {
   struct stat file {};
   if (lstat(path.c_str(), &file) != 0 && errno == ENOENT) return absl::OkStatus();
   if (!S_ISSOCK(file.st_mode)) {
     return absl::FailedPreconditionError(
         absl::StrCat(path, " is there and is no socket: remove it, or give another path"));
   }
-  const int probed = Probe(path);
+  const int probed = Probe(path, type);
   if (probed == 0) {
-    return absl::FailedPreconditionError(
+    return absl::AlreadyExistsError(
         absl::StrCat("another penstock listens at ", path, ": end it first, or give another path"));
   }
   if (probed == ENOENT) return absl::OkStatus();
@@ -111,35 +112,40 @@ int Bind(int socket, const std::string& path) {
 
 }  // namespace
 
-absl::Status CheckControlPath(const std::string& path) {
+absl::Status CheckSocketPath(const std::string& option, const std::string& path) {
   if (path.empty()) {
-    return absl::InvalidArgumentError("--control needs a path: write such as --control /tmp/blue");
+    return absl::InvalidArgumentError(
+        absl::StrCat(option, " needs a path: write such as ", option, " /tmp/blue"));
   }
   if (path.size() <= kControlPathBytesMax) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("--control is a path of ", path.size(),
+  return absl::InvalidArgumentError(absl::StrCat(option, " is a path of ", path.size(),
                                                  " bytes: the system allows ", kControlPathBytesMax,
                                                  " for a socket, give a shorter one"));
 }
 
-absl::StatusOr<ControlSocket> ControlSocket::Listen(const std::string& path) {
+absl::Status CheckControlPath(const std::string& path) {
+  return CheckSocketPath("--control", path);
+}
+
+absl::StatusOr<ControlSocket> ControlSocket::Listen(const std::string& path, int type) {
   if (absl::Status checked = CheckControlPath(path); !checked.ok()) return checked;
   const absl::StatusOr<StartLock> lock = StartLock::Take(path);
   if (!lock.ok()) return lock.status();
   const std::string cannot = absl::StrCat("cannot make the socket ", path);
   ControlSocket control;
-  control.socket_.Reset(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  control.socket_.Reset(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const int socket = control.socket_.get();
   if (socket < 0 || fchmod(socket, S_IRUSR | S_IWUSR) != 0) return ErrnoStatus(cannot, errno);
   if (Bind(socket, path) != 0) {
     if (errno != EADDRINUSE) return ErrnoStatus(cannot, errno);
-    if (absl::Status removed = RemoveDead(path); !removed.ok()) return removed;
+    if (absl::Status removed = RemoveDead(path, type); !removed.ok()) return removed;
     if (Bind(socket, path) != 0) return ErrnoStatus(cannot, errno);
   }
   struct stat file {};
   if (lstat(path.c_str(), &file) != 0) return ErrnoStatus(cannot, errno);
   // From here on it is removed at the end.
   control.file_ = {.path = path, .device = file.st_dev, .inode = file.st_ino};
-  if (listen(socket, kBacklog) != 0) return ErrnoStatus(cannot, errno);
+  if (type == SOCK_STREAM && listen(socket, kBacklog) != 0) return ErrnoStatus(cannot, errno);
   return control;
 }
 

@@ -11,6 +11,7 @@
 #ifndef PENSTOCK_TOOLS_PENSTOCK_CONTROL_SOCKET_H_
 #define PENSTOCK_TOOLS_PENSTOCK_CONTROL_SOCKET_H_
 
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include <chrono>
@@ -26,7 +27,9 @@ namespace penstock::tool {
 // What the address of a socket holds, without the zero at its end.
 inline constexpr size_t kControlPathBytesMax = 107;
 
-// InvalidArgument that says what to change, if the path is empty or too long.
+// InvalidArgument that says what to change, if the path is empty or too long. `option` is what
+// it was given with.
+[[nodiscard]] absl::Status CheckSocketPath(const std::string& option, const std::string& path);
 [[nodiscard]] absl::Status CheckControlPath(const std::string& path);
 
 // The file of a socket, by name and by what it is.
@@ -41,8 +44,10 @@ struct SocketFile {
 
 class ControlSocket final {
  public:
-  // An error says who listens there already, or what is in the way.
-  [[nodiscard]] static absl::StatusOr<ControlSocket> Listen(const std::string& path);
+  // `type`: SOCK_STREAM, or SOCK_DGRAM, which is bound and does not listen. An error says who
+  // listens there already (AlreadyExists), or what is in the way.
+  [[nodiscard]] static absl::StatusOr<ControlSocket> Listen(const std::string& path,
+                                                            int type = SOCK_STREAM);
   ControlSocket(ControlSocket&&) = default;
   ControlSocket& operator=(ControlSocket&&) = delete;
   // Removes the file, unless another one has taken its place or it was left to somebody else.
@@ -53,6 +58,11 @@ class ControlSocket final {
 
   // Listens, does not block.
   [[nodiscard]] int descriptor() const { return socket_.get(); }
+  // In a child that was forked: closes its copy, and leaves the file alone.
+  void CloseCopy() {
+    file_ = {};
+    socket_.Reset();
+  }
 
  private:
   ControlSocket() = default;

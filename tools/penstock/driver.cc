@@ -17,10 +17,6 @@
 namespace penstock::tool {
 namespace {
 
-absl::Status LinkEnded() {
-  return absl::UnavailableError("the tap is gone: somebody has deleted it in the sandbox");
-}
-
 timespec Until(Time now, Time deadline) {
   const Duration left = std::max(deadline - now, Duration::zero());
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
@@ -36,7 +32,7 @@ absl::Status DriveByPoll(Config config, std::unique_ptr<Link> link, Supervisor& 
     const Time now = Clock::now();
     const Time due = (*stack)->Poll(now);
     supervisor.OnPass();
-    if ((*stack)->link_ended()) return LinkEnded();
+    if ((*stack)->link_ended()) return supervisor.OnLinkEnd(**stack);
 
     pollfd watched[] = {{.fd = (*stack)->descriptor(), .events = POLLIN, .revents = 0},
                         {.fd = supervisor.descriptor(), .events = POLLIN, .revents = 0}};
@@ -167,10 +163,15 @@ absl::Status DriveByAsio(Config config, std::unique_ptr<Link> link, Supervisor& 
   if (absl::Status started = supervisor.OnStart((*driver)->stack()); !started.ok()) return started;
   supervision.Begin();
   OrEndWithoutMemory([&] { RunAwake(io); });
-  return (*driver)->stack().link_ended() ? LinkEnded() : absl::OkStatus();
+  const Stack& stack = (*driver)->stack();
+  return stack.link_ended() ? supervisor.OnLinkEnd(stack) : absl::OkStatus();
 }
 
 }  // namespace
+
+absl::Status Supervisor::OnLinkEnd(const Stack& /*stack*/) {
+  return absl::UnavailableError("the tap is gone: somebody has deleted it in the sandbox");
+}
 
 absl::Status Drive(Config config, std::unique_ptr<Link> link, Supervisor& supervisor) {
   return config.relay_threads == 0 ? DriveByAsio(std::move(config), std::move(link), supervisor)

@@ -28,10 +28,13 @@ class Supervisor {
   virtual void OnPass() = 0;
   // False ends the drive.
   [[nodiscard]] virtual bool OnEvent(Time now, Stack& stack) = 0;
+  // The link has ended, and the drive with it: how. Unless somebody knows better, a tap has been
+  // deleted.
+  [[nodiscard]] virtual absl::Status OnLinkEnd(const Stack& stack);
 };
 
 // Creates the stack and drives it until the supervisor ends it (OK), something
-// fails, or the link ends.
+// fails, or the link ends (what the supervisor says of it).
 [[nodiscard]] absl::Status Drive(Config config, std::unique_ptr<Link> link, Supervisor& supervisor);
 
 }  // namespace penstock::tool

@@ -2,6 +2,7 @@
 //
 //   run     makes namespaces and a tap, runs a command in them
 //   attach  makes a tap in a namespace that is there
+//   serve   is the network of virtual machines, at a socket
 //   ports, policy            give orders to one that runs
 //   events, flows            show what it does
 //
@@ -19,6 +20,7 @@
 #include "tools/penstock/policy_client.h"
 #include "tools/penstock/ports_client.h"
 #include "tools/penstock/run.h"
+#include "tools/penstock/serve.h"
 #include "tools/penstock/service.h"
 #include "tools/penstock/watch_client.h"
 
@@ -67,6 +69,11 @@ int Execute(RunOptions& options) {
 int Execute(AttachOptions& options) {
   const SignalMask mask;
   return ReportOutcome(Attach(std::move(options), mask));
+}
+
+int Execute(ServeOptions& options) {
+  const SignalMask mask;
+  return ReportOutcome(Serve(std::move(options), mask));
 }
 
 int Main(std::vector<std::string> arguments) {

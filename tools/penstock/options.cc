@@ -14,7 +14,8 @@ namespace penstock::tool {
 namespace {
 
 constexpr const char* kDescription =
-    R"(Gives a command, or a network namespace, a network without privileges on the host.)";
+    R"(Gives a command, a network namespace or a virtual machine a network without privileges on
+the host.)";
 
 constexpr const char* kMainFooter = R"(Examples:
   penstock run -- curl https://example.org/          a command in a network of its own
@@ -23,6 +24,7 @@ constexpr const char* kMainFooter = R"(Examples:
   penstock run -p 8080:80 -- ./server                its port 80 on the host's 127.0.0.1:8080
   penstock run --allow example.org -- curl https://example.org/   that, and nothing else
   penstock attach --netns /run/netns/blue            for a namespace that is there
+  penstock serve --stream /tmp/vm                    for a virtual machine (QEMU, libkrun)
   penstock ports add --control PATH 8080:80          more ports, while it runs
   penstock events --control PATH                     what happens in it, as it happens
 `penstock COMMAND --help` says more.)";
@@ -74,6 +76,10 @@ Examples:
 // rules of its own.
 constexpr const char* kRunProfile = "public";
 constexpr const char* kAttachProfile = "all";
+
+void AddTap(CLI::App& app, CommonTexts& texts) {
+  app.add_flag("--no-offload", texts.no_offload, "A tap without checksum and segmentation offload");
+}
 
 CLI::App& AddRun(CLI::App& app, RunOptions& run) {
   CLI::App& command = *app.add_subcommand("run", "Run a command in namespaces made for it");
@@ -139,15 +145,15 @@ absl::Status CheckAttach(const AttachOptions& options) {
 
 absl::Status CheckCommandWord(const std::vector<std::string>& arguments) {
   if (arguments.empty()) {
-    return Wrong("say what to do: penstock run, attach, ports, events, flows or policy ",
+    return Wrong("say what to do: penstock run, attach, serve, ports, events, flows or policy ",
                  "(`penstock --help` explains)");
   }
   for (const char* known :
-       {"run", "attach", "ports", "events", "flows", "policy", "-h", "--help"}) {
+       {"run", "attach", "serve", "ports", "events", "flows", "policy", "-h", "--help"}) {
     if (arguments[0] == known) return absl::OkStatus();
   }
-  return Wrong("\"", arguments[0], "\" is no command of penstock: start with run, attach, ports, ",
-               "events, flows or policy");
+  return Wrong("\"", arguments[0], "\" is no command of penstock: start with run, attach, serve, ",
+               "ports, events, flows or policy");
 }
 
 }  // namespace
@@ -164,8 +170,8 @@ absl::StatusOr<Options> ParseOptions(std::vector<std::string> arguments) {
   if (has_command) run.command.assign(dashes + 1, arguments.end());
   arguments.erase(dashes, arguments.end());
   if (absl::Status s = CheckCommandWord(arguments); !s.ok()) return s;
-  // Orders to one that runs.
-  for (const auto& [word, parse] : {std::pair{"ports", &ParsePorts},
+  for (const auto& [word, parse] : {std::pair{"serve", &ParseServe},
+                                    {"ports", &ParsePorts},
                                     {"events", &ParseEvents},
                                     {"flows", &ParseFlows},
                                     {"policy", &ParsePolicyOrder}}) {
@@ -179,15 +185,18 @@ absl::StatusOr<Options> ParseOptions(std::vector<std::string> arguments) {
   AttachOptions attach;
   CLI::App app(kDescription, "penstock");
   app.formatter(
-      std::make_shared<Formatter>("penstock run|attach|ports|events|flows|policy [OPTIONS]"));
+      std::make_shared<Formatter>("penstock run|attach|serve|ports|events|flows|policy [OPTIONS]"));
   app.footer(kMainFooter);
 
   CLI::App& run_app = AddRun(app, run);
   CLI::App& attach_app = AddAttach(app, attach);
   AddCommon(run_app, common, texts, kRunProfile);
   AddCommon(attach_app, common, texts, kAttachProfile);
+  AddTap(run_app, texts);
+  AddTap(attach_app, texts);
 
   // Read by parsers of their own; here for the list in the help.
+  app.add_subcommand("serve", "Serve virtual machines, at a socket");
   app.add_subcommand("ports", "Publish ports of a penstock that runs, remove and list them");
   app.add_subcommand("events", "Show what happens in a penstock that runs");
   app.add_subcommand("flows", "Show who talks to whom in it");

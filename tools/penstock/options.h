@@ -58,6 +58,22 @@ struct AttachOptions {
   bool no_configure = false;
 };
 
+// What a VMM's socket carries that is larger than the MTU (stack/link/vmm_link.h).
+enum class VmmOffload : uint8_t { kNone, kFromGuest, kBoth };
+
+struct ServeOptions {
+  CommonOptions common;
+  // One of the three.
+  std::string stream;
+  std::string datagrams;
+  std::optional<int> descriptor;
+  bool connect = false;  // to `stream`, instead of listening there
+  uint32_t guest_count_max = 1;
+  VmmOffload offload = VmmOffload::kNone;
+  std::optional<int> ready_descriptor;
+  bool no_denials = false;
+};
+
 // Orders to a penstock that runs.
 struct PortsOptions {
   enum class Order { kAdd, kRemove, kList };
@@ -103,8 +119,8 @@ struct HelpText {
   std::string text;
 };
 
-using Options = std::variant<RunOptions, AttachOptions, PortsOptions, EventsOptions, FlowsOptions,
-                             PolicyOptions, HelpText>;
+using Options = std::variant<RunOptions, AttachOptions, ServeOptions, PortsOptions, EventsOptions,
+                             FlowsOptions, PolicyOptions, HelpText>;
 
 // InvalidArgument with one sentence if something is wrong (and, for a spec, the place).
 [[nodiscard]] absl::StatusOr<Options> ParseOptions(std::vector<std::string> arguments);

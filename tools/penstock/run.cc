@@ -141,7 +141,7 @@ absl::StatusOr<int> Run(RunOptions options, const SignalMask& mask) {
   // Not before the command's ancestor was forked: the command keeps the old limit.
   RaiseDescriptorLimit();
   absl::StatusOr<std::unique_ptr<Link>> link =
-      MakeLink(common, sandbox->ReleaseTap(), *std::move(capture));
+      MakeLink(common, AdoptTap(sandbox->ReleaseTap()), *std::move(capture));
   if (!link.ok()) return link.status();
   absl::StatusOr<Lifetime> lifetime = Lifetime::Create(mask);
   if (!lifetime.ok()) return lifetime.status();

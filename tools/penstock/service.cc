@@ -13,6 +13,12 @@
 namespace penstock::tool {
 namespace {
 
+// What is said is about: nobody, or one of several.
+std::string& Whom() {
+  static std::string whom;
+  return whom;
+}
+
 void WriteStatsFile(const Stack& stack, const Clerk& clerk) {
   const absl::Status written = clerk.ReplaceStats(Lines(StatisticsOf(stack)));
   if (!written.ok()) Say(std::string(written.message()));
@@ -22,7 +28,11 @@ void PrintSummary(const Stack& stack) { std::fputs(Summary(StatisticsOf(stack)).
 
 }  // namespace
 
-void Say(const std::string& sentence) { std::fprintf(stderr, "penstock: %s\n", sentence.c_str()); }
+void SayOf(std::string who) { Whom() = std::move(who) + ": "; }
+
+void Say(const std::string& sentence) {
+  std::fprintf(stderr, "penstock: %s%s\n", Whom().c_str(), sentence.c_str());
+}
 
 void RaiseDescriptorLimit() {
   rlimit limit{};
@@ -60,9 +70,9 @@ absl::StatusOr<std::unique_ptr<PcapngWriter>> MakeCapture(const CommonOptions& o
   return PcapngWriter::Create(options.pcap, PcapngWriter::LinkType::kEthernet);
 }
 
-absl::StatusOr<std::unique_ptr<Link>> MakeLink(const CommonOptions& options, int tap,
+absl::StatusOr<std::unique_ptr<Link>> MakeLink(const CommonOptions& options,
+                                               absl::StatusOr<std::unique_ptr<Link>> link,
                                                std::unique_ptr<PcapngWriter> capture) {
-  absl::StatusOr<std::unique_ptr<Link>> link = AdoptTap(tap);
   if (!link.ok()) return link;
   if (capture != nullptr) {
     const auto say = [](const absl::Status& error) { Say(std::string(error.message())); };

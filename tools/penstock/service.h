@@ -1,5 +1,5 @@
-// What `run` and `attach` share: the link on a tap that came from another
-// namespace, statistics on demand and at the end, the limit on open files.
+// What `run`, `attach` and `serve` share: what stands around a link, statistics on demand and
+// at the end, the limit on open files.
 #ifndef PENSTOCK_TOOLS_PENSTOCK_SERVICE_H_
 #define PENSTOCK_TOOLS_PENSTOCK_SERVICE_H_
 
@@ -19,6 +19,8 @@ namespace penstock::tool {
 
 // "penstock: SENTENCE" and a new line on stderr.
 void Say(const std::string& sentence);
+// From now on this process speaks of somebody: "penstock: WHO: SENTENCE".
+void SayOf(std::string who);
 
 // Raises the soft limit on open files to the hard one: a connection is a descriptor.
 void RaiseDescriptorLimit();
@@ -34,9 +36,10 @@ void AdaptToSystem(Config& config);
 [[nodiscard]] absl::StatusOr<std::unique_ptr<PcapngWriter>> MakeCapture(
     const CommonOptions& options);
 
-// Owns `tap`.
-[[nodiscard]] absl::StatusOr<std::unique_ptr<Link>> MakeLink(const CommonOptions& options, int tap,
-                                                             std::unique_ptr<PcapngWriter> capture);
+// `link` with what the options want around it.
+[[nodiscard]] absl::StatusOr<std::unique_ptr<Link>> MakeLink(
+    const CommonOptions& options, absl::StatusOr<std::unique_ptr<Link>> link,
+    std::unique_ptr<PcapngWriter> capture);
 
 // On demand: to the file, or to stderr if there is none. Poll thread.
 void WriteStatsNow(const CommonOptions& options, const Stack& stack, const Clerk& clerk);
