@@ -47,7 +47,8 @@ ifreq Loopback() {
 void AddIpv4(int descriptor) {
   ifreq request = Loopback();
   strncpy(request.ifr_name, "lo:1", IFNAMSIZ - 1);  // beside 127.0.0.1
-  const auto bytes = EchoHost(Family::kIpv4).wire();
+  const IpAddress host = EchoHost(Family::kIpv4);
+  const auto bytes = host.wire();
   sockaddr_in address{};
   address.sin_family = AF_INET;
   memcpy(&address.sin_addr, bytes.data(), bytes.size());
@@ -58,7 +59,8 @@ void AddIpv4(int descriptor) {
 void AddIpv6() {
   const HostDescriptor descriptor(socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   Ipv6Request request{.prefix_length = 128, .interface = static_cast<int>(if_nametoindex("lo"))};
-  const auto bytes = EchoHost(Family::kIpv6).wire();
+  const IpAddress host = EchoHost(Family::kIpv6);
+  const auto bytes = host.wire();
   memcpy(&request.address, bytes.data(), bytes.size());
   Require(ioctl(descriptor.get(), SIOCSIFADDR, &request) == 0, "cannot add an IPv6 address");
 }
