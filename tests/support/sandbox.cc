@@ -447,6 +447,10 @@ size_t Sandbox::OpenDescriptors() const {
 
 void Sandbox::EndPenstock() {
   penstock_.Signal(SIGTERM);
+  AwaitEnd();
+}
+
+void Sandbox::AwaitEnd() {
   if (const int status = penstock_.Wait(kEndLimit); status != 0) {
     throw std::runtime_error("penstock's exit status is " + std::to_string(status));
   }

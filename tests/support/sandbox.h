@@ -177,6 +177,10 @@ class Sandbox {
   [[nodiscard]] size_t OpenDescriptors() const;
   // By SIGTERM; a status other than 0 throws.
   void EndPenstock();
+  // Waits for an end of its own; the same.
+  void AwaitEnd();
+  // Kills the process that keeps the guest's namespace, to which penstock is attached.
+  void EndGuest() { guest_.EndHolder(); }
   // By SIGKILL: it has no chance to put anything in order.
   void KillPenstock();
   // Times that any thread of penstock went to sleep of its own will.
