@@ -396,6 +396,25 @@ void GuestTalk::CheckError(const IcmpMessage& message, const Name& name, FaultKi
                     message.source.ToString(), " (MTU ", mtu, ") arrives that nobody sent"));
 }
 
+// What was under way counts from its arrival; what waits for the stack may come too late.
+void GuestTalk::OnJump(Time before) {
+  const Time now = timeline_.now();
+  for (Asker& asker : askers_) {
+    if (asker.used_max < before) continue;
+    asker.used_max = std::max(asker.used_max, now);
+    for (size_t host = 0; host < asker.hosts.size(); ++host) {
+      Conversation& conversation = asker.hosts[host];
+      if (conversation.until_max == Time::min()) continue;
+      conversation.asked_max = std::max(conversation.asked_max, now);
+      conversation.until_max = std::max(conversation.until_max, now + TimeoutOf(asker, host, true));
+    }
+  }
+  for (auto& [name, answer] : answers_) answer.due = answer.due && answer.arrived > 0;
+  for (auto& [name, faults] : faults_) {
+    for (ExpectedFault& fault : faults) fault.due = fault.due && fault.arrived > 0;
+  }
+}
+
 // ---------------------------------------------------------------- the end
 
 Duration GuestTalk::Length() const {
@@ -409,7 +428,8 @@ void GuestTalk::VerifyEnd(const CounterSnapshot& counters, bool lossless) const 
       counters.udp_lost_at_socket + counters.udp_lost_no_socket + counters.host_errors_to_guest +
       counters.drops_of(DropCause::kUdpQueueFull) + counters.drops_of(DropCause::kEchoQueueFull) +
       counters.drops_of(DropCause::kUdpMappingLimit) + counters.drops_of(DropCause::kEchoLimit) +
-      counters.udp_lost_closed;  // the word that there was no socket
+      counters.udp_lost_closed +  // the word that there was no socket
+      (scenario_.jump_ms > 0 ? counters.drops_of(DropCause::kFragmentTimeout) : 0);
   if (questions_arrived_ + counted < questions_sent_) {
     Fail(absl::StrCat("of ", questions_sent_, " questions that went to a good link, ",
                       questions_arrived_, " arrived and ", counted, " were counted"));

@@ -53,6 +53,8 @@ class GuestTalk final {
   // Everything has been said. `lossless`: nothing in the link lost, doubled or made up a frame.
   void VerifyEnd(const CounterSnapshot& counters, bool lossless) const;
   [[nodiscard]] Duration Length() const;
+  // The clock has jumped, from `before`.
+  void OnJump(Time before);
   // UDP datagrams.
   [[nodiscard]] uint64_t answers_arrived() const { return udp_arrived_; }
 

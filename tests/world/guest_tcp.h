@@ -127,6 +127,11 @@ class GuestTcp final {
   GuestTcp(const GuestTcp&) = delete;
   GuestTcp& operator=(const GuestTcp&) = delete;
 
+  // Its clock stood still for so long, until now.
+  void Sleep(Duration slept) {
+    if (begun_) begin_ += slept;
+  }
+
   // In all of these `now` must not go back, and timers that were due before it have run,
   // each at its own time, when the call acts.
 

@@ -241,6 +241,24 @@ void DrawPolicy(Dice& dice, Scenario& world) {
   }
 }
 
+// From less than a round trip to longer than every limit.
+void DrawJump(Dice& dice, Scenario& world) {
+  world.jump_at_ms = Magnitude(dice, 20'000);
+  switch (dice.From(0, 3)) {
+    case 0:
+      world.jump_ms = dice.From(1, 1'000);
+      break;
+    case 1:
+      world.jump_ms = dice.From(1, 60) * 1'000;
+      break;
+    case 2:
+      world.jump_ms = dice.From(1, 60) * 60'000;
+      break;
+    default:
+      world.jump_ms = dice.From(1, 10) * 3'600'000;
+  }
+}
+
 FlowScript DrawFlow(Dice& dice) {
   FlowScript flow;
   flow.at_ms = dice.PerMille(500) ? 0 : Magnitude(dice, 10'000);
@@ -291,6 +309,7 @@ Scenario DrawScenario(uint64_t seed) {
   if (dice.PerMille(300)) DrawGuest(dice, scenario);
   if (dice.PerMille(300)) DrawDns(dice, scenario);
   if (dice.PerMille(350)) DrawPolicy(dice, scenario);
+  if (dice.PerMille(120)) DrawJump(dice, scenario);
   return scenario;
 }
 

@@ -95,7 +95,9 @@ namespace penstock::world {
   X(policy, 0, 1, "1: a policy that denies ads.test looks at all that the guest opens")       \
   X(policy_at_ms, 0, 100000000, "another one cuts and denies the flows of deny_later; 0: no") \
   X(denial_answer, 0, 2, "DenialAnswer")                                                      \
-  X(event_max, 0, 65536, "Config::event_count_max")
+  X(event_max, 0, 65536, "Config::event_count_max")                                           \
+  X(jump_at_ms, 0, 100000000, "the clock jumps: all are suspended, guest and hosts, too")     \
+  X(jump_ms, 0, 100000000, "by so much; 0: never")
 
 // An inbound flow is opened by a client of a published port; its answers are the guest's
 // (1 refuses, 3 silence) and the ingress hook's (4 denies). 5, of both: the policy denies it. Ends:

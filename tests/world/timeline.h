@@ -42,6 +42,16 @@ class Timeline final {
     event.mapped()();
     return true;
   }
+  // All of a sudden it is later. What was to happen is as far away as it was: whoever does it
+  // was suspended, too.
+  void Jump(Duration by) {
+    now_ = After(now_, by);
+    decltype(events_) later;
+    for (auto& [when, event] : events_) {
+      later.emplace(std::pair(After(when.first, by), when.second), std::move(event));
+    }
+    events_ = std::move(later);
+  }
   // `when` must not be before now, nor behind next().
   void AdvanceTo(Time when) { now_ = std::max(now_, when); }
 

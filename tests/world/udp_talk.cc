@@ -326,6 +326,15 @@ void UdpTalk::NoteSent(const Name& name) {
   peer.refreshed = std::max(peer.refreshed, now + link + kReorderSlack);
 }
 
+// What was under way refreshes when it arrives.
+void UdpTalk::OnJump(Time before) {
+  for (Port& port : ports_) {
+    for (Peer& peer : port.peers) {
+      if (peer.refreshed >= before) peer.refreshed = std::max(peer.refreshed, timeline_.now());
+    }
+  }
+}
+
 // ---------------------------------------------------------------- the end
 
 Duration UdpTalk::Length() const {
@@ -364,7 +373,7 @@ void UdpTalk::VerifyEnd(const CounterSnapshot& counters, const Others& others,
   }
   const Duration round = milliseconds(scenario_.udp_answer_ms + 100) +
                          2 * microseconds(scenario_.delay_us + scenario_.jitter_us);
-  const bool remembered = !unpublished_ && scenario_.pause_ms == 0 &&
+  const bool remembered = !unpublished_ && scenario_.pause_ms == 0 && scenario_.jump_ms == 0 &&
                           scenario_.udp_peers <= scenario_.udp_peer_max &&
                           round < milliseconds(scenario_.udp_timeout_ms);
   if (remembered && !others.asks && counters.drops_of(DropCause::kUdpQueueFull) == 0 &&

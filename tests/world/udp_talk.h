@@ -63,6 +63,8 @@ class UdpTalk final {
   void VerifyEnd(const CounterSnapshot& counters, const Others& others, bool lossless) const;
   // Time that the script takes.
   [[nodiscard]] Duration Length() const;
+  // The clock has jumped, from `before`.
+  void OnJump(Time before);
 
  private:
   // Who a datagram is from or to, and which one it is.

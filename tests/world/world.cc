@@ -19,6 +19,8 @@ constexpr Duration kGrace = std::chrono::seconds(60);
 constexpr Duration kMappingsEnd = std::chrono::minutes(10);
 // A bad one costs retransmissions, and keepalives if the last word was lost.
 constexpr Duration kBadLinkGrace = std::chrono::hours(2);
+// A guest that reads nothing, or is paused, does so for 100 s each.
+constexpr Duration kStallsMax = std::chrono::minutes(5);
 
 // nullptr: there is none.
 std::shared_ptr<const Policy> PolicyOf(const Scenario& scenario, bool second) {
@@ -179,6 +181,9 @@ void World::Wire() {
   if (scenario_.pause_ms > 0) {
     timeline_.In(milliseconds(scenario_.pause_at_ms), [this] { Pause(); });
   }
+  if (scenario_.jump_ms > 0) {
+    timeline_.In(milliseconds(scenario_.jump_at_ms), [this] { Jump(); });
+  }
   for (int64_t i = 1; i <= scenario_.strays; ++i) {
     timeline_.In(std::chrono::microseconds(scenario_.stray_gap_us * i),
                  [this] { link_->PushToHost(strays_->Next()); });
@@ -291,6 +296,16 @@ void World::Pause() {
   });
 }
 
+void World::Jump() {
+  const Duration jump = milliseconds(scenario_.jump_ms);
+  const Time before = timeline_.now();
+  timeline_.Jump(jump);
+  guest_->Sleep(jump);
+  if (trace_ != nullptr) trace_->Note(timeline_.seconds(), "the clock has jumped");
+  if (udp_ != nullptr) udp_->OnJump(before);
+  if (guest_talk_ != nullptr) guest_talk_->OnJump(before);
+}
+
 void World::OnFrame(const char* direction, const WireFrame& frame) {
   if (trace_ != nullptr) {
     trace_->Note(timeline_.seconds(),
@@ -395,8 +410,9 @@ bool World::Good() const {
                flow.answer_ms < 30'000;
       });
   return !Lossy(scenario_) && scenario_.reorder == 0 && scenario_.duplicate == 0 &&
-         scenario_.strays == 0 && answered && scenario_.pause_ms == 0 && scenario_.flow_max > 100 &&
-         scenario_.half_open_max > 100 && scenario_.mac_unknown == 0 && !unpublished_;
+         scenario_.strays == 0 && answered && scenario_.pause_ms == 0 && scenario_.jump_ms == 0 &&
+         scenario_.flow_max > 100 && scenario_.half_open_max > 100 && scenario_.mac_unknown == 0 &&
+         !unpublished_;
 }
 
 bool World::Prompt() const {
@@ -414,7 +430,7 @@ Duration World::Limit() const {
   if (guest_talk_ != nullptr) longest = std::max(longest, guest_talk_->Length());
   if (dns_ != nullptr) longest = std::max(longest, dns_->Length());
   longest = 2 * longest + milliseconds(scenario_.pause_ms) + kGrace;
-  return Good() ? longest : 10 * longest + kBadLinkGrace;
+  return Good() ? longest : 10 * longest + kBadLinkGrace + milliseconds(scenario_.jump_ms);
 }
 
 void World::Check(const std::string& wrong) {
@@ -480,6 +496,12 @@ void World::CutShort() {
     Fail("host sockets are left behind by a stack that is gone");
 }
 
+// What a guest owed when it was suspended it may owe for longer than the stack waits.
+bool World::GivenUpByAJump(const CounterSnapshot& counters) const {
+  return milliseconds(scenario_.jump_ms) + kStallsMax >= Config{}.silent_timeout &&
+         counters.flows_silent_timeout + counters.flows_stalled_timeout > 0;
+}
+
 LinkFacts World::Facts() const {
   const CounterSnapshot counters = stack_->stack().Snapshot();
   return {.good = Good(),
@@ -490,6 +512,8 @@ LinkFacts World::Facts() const {
                          counters.drops_of(DropCause::kFlowLimit) >
                      0,
           .handshakes_given_up = counters.flows_handshake_timeout > 0,
+          .jump = milliseconds(scenario_.jump_ms),
+          .given_up = GivenUpByAJump(counters),
           .paused_long = scenario_.pause_ms >= kGuestHandshakeMs,
           .clients_refused = counters.inbound_refused_limit + counters.inbound_dial_timeout > 0,
           .unpublished = unpublished_,

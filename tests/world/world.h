@@ -63,6 +63,7 @@ class World final {
   void TakeEvents();
   [[nodiscard]] int OnAccept(const Endpoint& bound);
   void Pause();
+  void Jump();
   void OnFrame(const char* direction, const WireFrame& frame);
   void OnDial(HostPeer& peer);
   [[nodiscard]] bool Step();
@@ -72,6 +73,7 @@ class World final {
   void TurnFlows();
   void NextRounds();
   [[nodiscard]] LinkFacts Facts() const;
+  [[nodiscard]] bool GivenUpByAJump(const CounterSnapshot& counters) const;
   void Check(const std::string& wrong);
   [[nodiscard]] Time NextEvent() const;
   [[nodiscard]] bool Over() const;

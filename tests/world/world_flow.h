@@ -45,6 +45,8 @@ struct LinkFacts {
   bool limited = false;   // the stack refused SYNs because of a limit
   // The guest was paused, or its frames were lost, for longer than a handshake may take.
   bool handshakes_given_up = false;
+  Duration jump{};        // of the clock
+  bool given_up = false;  // and some guest had owed an acknowledgement for too long then
   // For longer than a guest keeps a connection that it has only half accepted.
   bool paused_long = false;
   bool clients_refused = false;  // by a limit, or because the guest did not answer in time
