@@ -74,8 +74,8 @@ FAULTS = (
      "  counters_.Drop(cause, set.piece_count > 2 ? 2 : set.piece_count);",
      "of a set that is dropped, two frames are counted at most"),
     ("fragment at the wrong place", "stack/wire/reassembly.cc",
-     "  std::ranges::copy(fragment.payload, set.payload() + piece.begin);",
-     "  std::ranges::copy(fragment.payload, set.payload() + (piece.begin & ~uint32_t{0x1000}));",
+     "fragment.payload.end(), set.payload() + piece.begin);",
+     "fragment.payload.end(), set.payload() + (piece.begin & ~uint32_t{0x1000}));",
      "beyond 4 KiB, parts of a datagram land before their place"),
     ("error swallowed by a read", "relay/tcp_task.h",
      "    decisions_.OnHostError(got.error);\n  }\n  block.length",
@@ -185,6 +185,9 @@ FAULTS = (
     ("cut by nobody's rule", "stack/flow/tcp_look.cc",
      "    if (flow.port == nullptr && IsLocal(flow.tuple.destination)) return;\n", "",
      "a real one: a new policy cuts connections to the stack's own DNS"),
+    ("probes overdue at once", "stack/flow/tcp_timers.cc",
+     "  flow.last_heard = std::max(flow.last_heard, now_ - due_after);\n", "",
+     "after a jump of the clock all keepalive probes leave at once, and a reset behind them"),
 )
 
 
@@ -267,4 +270,5 @@ def main():
         sys.exit(f"planted_faults.py: not found within {options.seeds} seeds: {', '.join(missed)}")
 
 
-main()
+if __name__ == "__main__":
+    main()
