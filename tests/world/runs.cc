@@ -11,10 +11,13 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <iostream>
 #include <new>
 #include <stdexcept>
+#include <string>
 #include <system_error>
 
+#include "absl/strings/str_cat.h"
 #include "tests/world/child.h"
 #include "tests/world/random.h"
 #include "tests/world/world.h"
@@ -117,6 +120,10 @@ void Note(Board& board, uint64_t seed, const RunOutcome& outcome) {
     board.steps.fetch_add(outcome.steps);
     board.virtual_nanoseconds.fetch_add(outcome.virtual_time.count());
   } else if (const uint64_t place = board.failed.fetch_add(1); place < Board::kFailuresMax) {
+    // At once, for the table at the end may be hours away.
+    const std::string& violation = outcome.violation;
+    std::cout << absl::StrCat("seed ", seed, ": ", violation.substr(0, violation.find('\n')), "\n")
+              << std::flush;
     std::strncpy(board.failures[place].text, outcome.violation.c_str(), Board::kTextMax - 1);
     board.failures[place].seed = seed;
   }
