@@ -512,7 +512,11 @@ bool TcpFlows::SendSegment(const SegmentToGuest& segment) noexcept {
   }
   checksum[0] = static_cast<uint8_t>(value >> 8);
   checksum[1] = static_cast<uint8_t>(value);
-  if (segment.payload_bytes > segment.negotiated_mss) {
+  // Where the link does not segment, a larger one was made before the path was known to carry
+  // less, and is still to be cut: it goes as it was.
+  const bool cuts =
+      family == Family::kIpv4 ? capabilities_.tcp4_gso_to_guest : capabilities_.tcp6_gso_to_guest;
+  if (cuts && segment.payload_bytes > segment.negotiated_mss) {
     offload.gso = family == Family::kIpv4 ? Gso::kTcp4 : Gso::kTcp6;
     offload.segment_bytes = static_cast<uint16_t>(segment.negotiated_mss);
     offload.header_bytes = static_cast<uint16_t>(used);

@@ -457,20 +457,30 @@ void Engine::SendKeepalive(Pcb& pcb) {
 
 void Engine::LowerMss(Pcb& pcb, uint32_t mss) {
   pcb.negotiated_mss_ = mss;
+  pcb.pcb_->mss = static_cast<u16_t>(SuperSegmentBytes(pcb));
+  Cut(pcb);
+}
+
+void Engine::Cut(Pcb& pcb) {
   struct tcp_pcb* raw = pcb.pcb_;
-  raw->mss = static_cast<u16_t>(SuperSegmentBytes(pcb));
   Scope scope(*this, &pcb);
-  if (tcp_rexmit_rto_prepare(raw) != ERR_OK) return;
-  pcb.acknowledged_bytes += TrimAcknowledged(*raw);
-  // Where the link does not segment, what is in flight is cut to the new size.
+  const bool in_flight = raw->unacked != nullptr;
+  // Not while the link holds one of them. What waits can be cut all the same.
+  const bool again = in_flight && tcp_rexmit_rto_prepare(raw) == ERR_OK;
+  if (again) pcb.acknowledged_bytes += TrimAcknowledged(*raw);
+  pcb.must_cut_ = in_flight && !again;
+  // Where the link does not segment, all of it is cut to the new size.
   // tcp_split_unsent_seg splits the head of the list, so each takes its turn there.
   struct tcp_seg* const head = raw->unsent;
   for (struct tcp_seg* segment = head; segment != nullptr; segment = segment->next) {
     if (segment->len <= raw->mss) continue;
     raw->unsent = segment;
-    if (tcp_split_unsent_seg(raw, raw->mss) != ERR_OK) break;
+    if (tcp_split_unsent_seg(raw, raw->mss) == ERR_OK) continue;
+    pcb.must_cut_ = true;
+    break;
   }
   raw->unsent = head;
+  if (!again) return;
   tcp_rexmit_rto_commit(raw);
   raw->nrtx = 0;  // no loss: the path told
 }
@@ -497,6 +507,7 @@ void Engine::Tick(std::span<Pcb* const> pcbs) {
   std::array<uint8_t, 2> before{};
   for (Pcb* pcb : pcbs) {
     if (!pcb->alive()) continue;
+    if (pcb->must_cut_) Cut(*pcb);
     struct tcp_pcb* raw = pcb->pcb_;
     before = {raw->nrtx, raw->persist_probe};
     Scope scope(*this, pcb);

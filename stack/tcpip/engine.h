@@ -98,7 +98,7 @@ class Pcb final {
     received_head = received_tail = nullptr;
     received_bytes = acknowledged_bytes = 0;
     established = guest_fin = must_acknowledge = short_of_memory = false;
-    handshake_retransmitted_ = false;
+    handshake_retransmitted_ = must_cut_ = false;
     end = PcbEnd::kNone;
     retransmits_by_dupack = retransmits_by_timer = zero_window_probes = 0;
   }
@@ -128,6 +128,7 @@ class Pcb final {
   uint32_t negotiated_mss_ = 0;  // payload bytes of one segment on the wire
   uint32_t opened_tick_ = 0;
   bool handshake_retransmitted_ = false;
+  bool must_cut_ = false;  // what is in flight may be larger than the segment size is now
   TimeWaitState time_wait_;
   TcpTuple tuple_;
   void* owner_ = nullptr;
@@ -231,7 +232,8 @@ class Engine final {
   void Acknowledge(Pcb& pcb);
   // Probes an idle guest (RFC 9293 3.8.4).
   void SendKeepalive(Pcb& pcb);
-  // The path carries less than was negotiated; segments in flight are sent again.
+  // The path carries less than was negotiated; segments in flight are sent again: now, or, where
+  // the link still holds some of them, at a later tick.
   void LowerMss(Pcb& pcb, uint32_t mss);
   // RST to the guest; the PCB is gone.
   void Abort(Pcb& pcb);
@@ -254,6 +256,7 @@ class Engine final {
   void Prepare(Pcb& pcb, const TcpTuple& tuple, const OpenOptions& options, void* owner);
   void SetCallbacks(Pcb& pcb);
   [[nodiscard]] uint32_t SuperSegmentBytes(const Pcb& pcb) const;
+  void Cut(Pcb& pcb);
   void NoteDupack(Pcb& pcb, bool was_recovering);
   void TakeHandshakeTime(Pcb& pcb);
 

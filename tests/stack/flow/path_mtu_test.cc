@@ -88,6 +88,26 @@ TEST_P(TcpPathMtuTest, WaitingSegmentsOutliveTheirAcknowledgement) {
   ExpectAlive(connection);
 }
 
+// What the timer has sent again, and a full link refused, is cut, too: nothing else is in flight.
+TEST_P(TcpPathMtuTest, WhatWaitsToBeSentAgainIsCut) {
+  Connection connection = EstablishInFlight(14'600);
+  GuestFlow& flow = connection.flow;
+  flow.Forget();
+  guest().link().SetRoom(0);
+  guest().Advance(1s);
+  EXPECT_GT(counters().retransmits_by_timer, 0u);
+  guest().SendTooBig({.original = flow.AsSent(1), .mtu = 1400});
+  EXPECT_EQ(counters().path_mtu_updates, 1u);
+  guest().link().SetRoom(MemoryLink::kUnlimited);
+  guest().Pump();
+  // Behind the frames that were made before.
+  EXPECT_TRUE(std::ranges::any_of(flow.waiting(), [this](const GuestSegment& segment) {
+    return segment.sequence == 1 && segment.payload.size() == 1400 - headers();
+  })) << guest().Trace();
+  flow.Send({});
+  ExpectAlive(connection);
+}
+
 // An error that quotes nothing in flight is a forgery or late: it changes nothing.
 TEST_P(TcpPathMtuTest, WrongSequenceNumberIsIgnored) {
   Connection connection = EstablishInFlight(14'600);
