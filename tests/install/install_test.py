@@ -30,6 +30,7 @@ ENTRY_HEADERS = {
     "stack/asio_driver.h", "stack/config.h", "stack/counters.h", "stack/stack.h",
     "stack/link/capture.h", "stack/link/frame_ring.h", "stack/link/impair.h", "stack/link/link.h",
     "stack/link/pcapng.h", "stack/link/tap.h", "stack/link/virtio_header.h",
+    "stack/link/vmm_link.h",
     "stack/policy/policy.h",
 }
 ASIO_HEADER = "stack/asio_driver.h"  # the only one that may show Asio

@@ -260,6 +260,20 @@ TEST(ServeStream, GoesOnWithoutAProcessThatWasKilled) {
   });
 }
 
+// As one that somebody else has taken over might.
+TEST(ServeStream, EndsAGuestThatDoesNotListen) {
+  InOwnNamespaces([] {
+    Served served("--stream");
+    Vmm vmm = Vmm::ToStream(served.path());
+    vmm.MeetGateway();
+    served.AwaitCome();
+    kill(served.Processes()[0], SIGSTOP);
+    const Outcome outcome = served.End();
+    EXPECT_THAT(outcome.errors, HasSubstr("the process of guest 1 was ended by signal 9"));
+    vmm.AwaitEnd();
+  });
+}
+
 TEST(ServeStream, TakesItsGuestsAlong) {
   InOwnNamespaces([] {
     Served served("--stream");

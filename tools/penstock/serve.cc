@@ -82,7 +82,8 @@ class Server final {
   struct Guest {
     uint32_t number = 0;
     pid_t process = -1;
-    Descriptor channel;
+    Descriptor end;      // readable when the process has ended
+    Descriptor channel;  // "1" comes when it serves; its end of the stream is the server's end
     bool is_here = false;
   };
 
@@ -97,8 +98,9 @@ class Server final {
   [[noreturn]] void BeGuest(uint32_t number, VmmDoor::Visitor visitor, Descriptor channel);
   [[noreturn]] void BeRehearsal(Descriptor socket, Descriptor channel);
   void LeaveServer();
-  // False: it is gone.
-  [[nodiscard]] bool Hear(Guest& guest);
+  void Hear(Guest& guest);
+  // Of one whose process has ended, or is ended here.
+  void Leave(Guest& guest);
   // False: the end.
   [[nodiscard]] bool OnSignals();
   void EndGuests();
@@ -195,7 +197,9 @@ absl::Status Server::Run() {
         {.fd = lifetime_->descriptor(), .events = POLLIN, .revents = 0},
         {.fd = DoorMatters() ? door_.descriptor() : -1, .events = POLLIN, .revents = 0}};
     for (const Guest& guest : guests_) {
-      watched.push_back({.fd = guest.channel.get(), .events = POLLIN, .revents = 0});
+      watched.push_back({.fd = guest.end.get(), .events = POLLIN, .revents = 0});
+      const int channel = guest.is_here ? -1 : guest.channel.get();
+      watched.push_back({.fd = channel, .events = POLLIN, .revents = 0});
     }
     const int patience = std::exchange(pausing_, false) ? kPauseMilliseconds : -1;
     if (poll(watched.data(), watched.size(), patience) < 0 && errno != EINTR) {
@@ -203,7 +207,10 @@ absl::Status Server::Run() {
     }
     if (watched[0].revents != 0 && !OnSignals()) break;
     guests_.remove_if([&, i = size_t{2}](Guest& guest) mutable {
-      return watched[i++].revents != 0 && !Hear(guest);
+      const bool ended = watched[i++].revents != 0;
+      if (watched[i++].revents != 0) Hear(guest);
+      if (ended) Leave(guest);
+      return ended;
     });
     if (watched[1].revents != 0) OnDoor();
   }
@@ -242,22 +249,32 @@ void Server::Begin(VmmDoor::Visitor visitor) {
     parent.Reset();
     BeGuest(number, std::move(visitor), std::move(child));
   }
-  if (process < 0) {
-    Say(absl::StrCat("cannot serve a VMM: no process can be started: ", std::strerror(errno)));
+  absl::StatusOr<Descriptor> end =
+      process < 0 ? ErrnoStatus("no process can be started", errno) : OpenProcess(process);
+  if (!end.ok()) {
+    Say(absl::StrCat("cannot serve a VMM: ", end.status().message()));
     pausing_ = true;
+    if (process > 0) {
+      kill(process, SIGKILL);
+      (void)waitpid(process, nullptr, 0);
+    }
     return door_.Close();
   }
-  guests_.push_back({.number = number, .process = process, .channel = std::move(parent)});
+  guests_.push_back(
+      {.number = number, .process = process, .end = *std::move(end), .channel = std::move(parent)});
 }
 
-bool Server::Hear(Guest& guest) {
+void Server::Hear(Guest& guest) {
   char byte = 0;
-  const ssize_t got = read(guest.channel.get(), &byte, 1);
-  if (got > 0 || (got < 0 && errno == EINTR)) {
-    if (!std::exchange(guest.is_here, true))
-      Tell(absl::StrCat("guest ", guest.number, " has come"));
-    return true;
-  }
+  const ssize_t got = recv(guest.channel.get(), &byte, 1, MSG_DONTWAIT);
+  if (got < 0) return;
+  if (got > 0) Tell(absl::StrCat("guest ", guest.number, " has come"));
+  guest.is_here = got > 0;
+  if (got == 0) guest.channel.Reset();  // it ends, or should; what counts is its process
+}
+
+void Server::Leave(Guest& guest) {
+  if (!guest.is_here) Hear(guest);
   int status = 0;
   while (waitpid(guest.process, &status, 0) < 0 && errno == EINTR) {
   }
@@ -268,7 +285,6 @@ bool Server::Hear(Guest& guest) {
   told_full_ = false;
   door_.Close();
   if (guest.is_here) Tell(absl::StrCat("guest ", guest.number, " has gone"));
-  return false;
 }
 
 bool Server::OnSignals() {
@@ -287,10 +303,9 @@ void Server::EndGuests() {
   for (const Guest& guest : guests_) shutdown(guest.channel.get(), SHUT_WR);
   for (Guest& guest : guests_) {
     // A process that somebody else has taken over need not listen.
-    pollfd end{.fd = guest.channel.get(), .events = POLLRDHUP, .revents = 0};
+    pollfd end{.fd = guest.end.get(), .events = POLLIN, .revents = 0};
     if (poll(&end, 1, kEndMilliseconds) <= 0) kill(guest.process, SIGKILL);
-    while (Hear(guest)) {
-    }
+    Leave(guest);
   }
 }
 
