@@ -469,15 +469,12 @@ void Engine::Cut(Pcb& pcb) {
   const bool again = in_flight && tcp_rexmit_rto_prepare(raw) == ERR_OK;
   if (again) pcb.acknowledged_bytes += TrimAcknowledged(*raw);
   pcb.must_cut_ = in_flight && !again;
-  // Where the link does not segment, all of it is cut to the new size.
-  // tcp_split_unsent_seg splits the head of the list, so each takes its turn there.
+  // Where the link does not segment, all is cut. lwIP splits the head of the list only.
   struct tcp_seg* const head = raw->unsent;
   for (struct tcp_seg* segment = head; segment != nullptr; segment = segment->next) {
     if (segment->len <= raw->mss) continue;
     raw->unsent = segment;
-    if (tcp_split_unsent_seg(raw, raw->mss) == ERR_OK) continue;
-    pcb.must_cut_ = true;
-    break;
+    pcb.must_cut_ |= tcp_split_unsent_seg(raw, raw->mss) != ERR_OK;
   }
   raw->unsent = head;
   if (!again) return;
