@@ -168,9 +168,9 @@ class Socket {
   void EndWriting() { shutdown(socket_, SHUT_WR); }
   // Takes what waits, a few frames at a time, and sends each back.
   void Turn() {
-    for (std::vector<Bytes> rooms(kRooms, Bytes(kFrameBytesMax));;) {
+    for (;;) {
       std::array<FrameToHost, kRooms> frames;
-      for (size_t i = 0; i < kRooms; ++i) frames[i].room = rooms[i];
+      for (size_t i = 0; i < kRooms; ++i) frames[i].room = Scratch().rooms[i];
       const size_t count = link_->Receive(Time{}, frames);
       for (const FrameToHost& frame : std::span(frames).first(count)) {
         received_.emplace_back(frame.bytes().begin(), frame.bytes().end());
@@ -180,16 +180,29 @@ class Socket {
     }
   }
   Bytes Read() {
-    Bytes bytes(1 << 20);
+    Bytes& bytes = Scratch().bytes;
     const ssize_t got = recv(socket_, bytes.data(), bytes.size(), MSG_DONTWAIT);
-    bytes.resize(got < 0 ? 0 : static_cast<size_t>(got));
-    return bytes;
+    return {bytes.begin(), bytes.begin() + std::max<ssize_t>(got, 0)};
   }
   [[nodiscard]] Link& link() { return *link_; }
   [[nodiscard]] const std::vector<Bytes>& received() const { return received_; }
 
  private:
   static constexpr size_t kRooms = 3;
+
+  // Made once: most of an execution's time would go into it.
+  struct Buffers {
+    std::array<Bytes, kRooms> rooms;
+    Bytes bytes = Bytes(1 << 20);
+  };
+  static Buffers& Scratch() {
+    static Buffers buffers = [] {
+      Buffers made;
+      for (Bytes& room : made.rooms) room.resize(kFrameBytesMax);
+      return made;
+    }();
+    return buffers;
+  }
 
   void SendBack(Bytes& bytes) {
     const size_t first = bytes.size() / 3;
