@@ -16,6 +16,10 @@ std::string KernelFolder() {
   return given != nullptr ? given : std::string(PENSTOCK_SOURCE_DIR) + "/build/third_party/linux";
 }
 
+// Half of it is for files; net-echo of a sanitizer's build, its libraries and the archive that they
+// come in take 60 MiB (init says so if that is too little).
+constexpr char kMemoryMib[] = "256";
+
 }  // namespace
 
 VirtualMachine::Line::Line() {
@@ -39,7 +43,7 @@ VirtualMachine::VirtualMachine(const std::string& netdev) {
                    "-machine",
                    "pc",
                    "-m",
-                   "128",
+                   kMemoryMib,
                    "-nodefaults",
                    "-no-user-config",
                    "-display",
