@@ -519,7 +519,7 @@ void Engine::Tick(std::span<Pcb* const> pcbs) {
     tcp_ticks = tick;
     if (!pcb->alive()) continue;
     ForgetRepeated(*raw);
-    if (raw->nrtx > before[0]) {
+    if (raw->nrtx > before[0] && raw->persist_backoff == 0) {  // else its window is too small now
       ++pcb->retransmits_by_timer;
       pcb->handshake_retransmitted_ |= pcb->in_handshake();
     }

@@ -287,8 +287,9 @@ void UdpTalk::CheckIdentity(const GuestDatagram& datagram, const Name& name) {
 
 // Clients show their own addresses, and some may be forgotten.
 bool UdpTalk::MayBeSeenAgain() const {
-  return scenario_.udp_identity == 1 && (scenario_.udp_peer_max < scenario_.udp_peers ||
-                                         unpublished_ || scenario_.udp_timeout_ms < 120'000);
+  return scenario_.udp_identity == 1 &&
+         (scenario_.udp_peer_max < scenario_.udp_peers || unpublished_ ||
+          scenario_.udp_timeout_ms < 120'000 + scenario_.jump_ms);
 }
 
 void UdpTalk::Answer(const GuestDatagram& question, const Name& asked, bool misled) {

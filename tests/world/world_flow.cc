@@ -95,7 +95,7 @@ WorldFlow::WorldFlow(const Scenario& scenario, size_t index, Timeline& timeline,
       host_(host),
       note_(std::move(note)),
       dial_timeout_(Config{}.dial_timeout),
-      again_after_(milliseconds(script_.again_ms) + kSegmentLifetime +
+      again_after_(milliseconds(script_.again_ms + scenario.pause_ms) + kSegmentLifetime +
                    4 * std::chrono::microseconds(scenario.delay_us + scenario.jitter_us)),
       looked_at_(scenario.policy != 0 && script_.inbound == 0),
       denial_answer_(static_cast<DenialAnswer>(scenario.denial_answer)),

@@ -153,6 +153,7 @@ class WorldFlow final {
   SimHost& host_;
   const std::function<void(const std::string&)> note_;
   const Duration dial_timeout_;
+  // Until nothing of the former round is on its way, or at a paused guest.
   const Duration again_after_;
   const bool looked_at_;
   const DenialAnswer denial_answer_;

@@ -38,7 +38,23 @@ TEST_P(RetransmissionTest, LostSegmentComesAgain) {
   ExpectAlive(connection);
 }
 
-// So does the tail of a stream whose head was acknowledged.
+// Not where the guest's window has shrunk meanwhile (one that is told in units of 2^scale does, by
+// rounding): then what still fits is a probe's, and no retransmission.
+TEST_P(RetransmissionTest, WhatNoLongerFitsIsProbedFor) {
+  Connection connection = Establish();
+  AwaitUnacknowledged(connection, "hello");
+  connection.flow.Send({.acknowledgement = 2, .window = 2});
+  const GuestSegment again = connection.flow.ExpectWithin(1s, kTcpAck);
+  EXPECT_EQ(again.sequence, 2u);
+  EXPECT_EQ(again.payload, "el");
+  EXPECT_EQ(counters().retransmits_by_timer, 0u);
+  connection.flow.Send({.acknowledgement = 4});
+  EXPECT_EQ(connection.flow.Expect(kTcpAck).payload, "lo");
+  connection.flow.Send({.window = 65535});
+  ExpectAlive(connection);
+}
+
+// The tail of a stream comes again, too, where its head was acknowledged.
 TEST_P(RetransmissionTest, LostTailComesAgain) {
   Connection connection = Establish();
   const std::string bytes = Pattern(10'000);

@@ -152,6 +152,11 @@ int guest_lwip_input(const uint8_t* frame, size_t length) {
   struct pbuf* copy = pbuf_alloc(PBUF_RAW, (u16_t)length, PBUF_POOL);
   if (copy == NULL || pbuf_take(copy, frame, (u16_t)length) != ERR_OK) abort();
   if (the_netif.input(copy, &the_netif) != ERR_OK) pbuf_free(copy);
+  // An ACK that is too old to tell the window may acknowledge what a probe was to follow; the next
+  // tick would find nothing to send, and assert that there is.
+  for (struct tcp_pcb* pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
+    if (pcb->unsent == NULL) pcb->persist_backoff = pcb->persist_probe = 0;
+  }
   return 1;
 }
 
