@@ -105,6 +105,10 @@ struct Datagram {
 // The largest payload of a UDP datagram: 65,527 bytes in IPv6; rounded up.
 inline constexpr uint32_t kDatagramBytesMax = 65'536;
 
+// What a stack may wait for that it has given to a stream of messages: that no more than so much
+// of it, in DatagramPool's cost, is left out. It is woken at the latest when so much was sent.
+inline constexpr uint64_t kStreamUnsentBytesMax = 256 << 10;
+
 // A pipe's place on one list of ReadyPipes.
 struct PipeMark {
   PipeMark* next = nullptr;

@@ -13,7 +13,8 @@
 //
 // To host. The length is written into the datagram's headroom, and several messages leave by
 // one sendmsg; if the socket is full, one handler waits for room. The stack is woken for what
-// is given back only where it may wait for that: after the peer's end, or after a full socket.
+// is given back only where it may wait for that: after the peer's end, after a full socket, or
+// after more than kStreamUnsentBytesMax.
 //
 // The end, which the stack hears exactly once and behind all messages, as a Datagram with a
 // fault and no data: kStreamEnd, the peer has finished, and what the stack sends still goes
@@ -132,7 +133,8 @@ class FramedTask final : public DatagramTask,
   uint32_t unsent_offset_ = 0;  // bytes of unsent_head_ that left, its length with them
   int write_error_ = 0;
   bool waiting_writable_ = false;
-  bool was_full_ = false;  // since all was written
+  bool was_full_ = false;      // since all was written
+  uint64_t untold_bytes_ = 0;  // given back since the stack was woken for that
 
   // Large enough for some questions at once.
   std::array<uint8_t, 512> first_;
@@ -351,12 +353,15 @@ void FramedTask<Socket>::OnWritten(size_t bytes) {
     Datagram* const datagram = unsent_head_;
     bytes -= kLengthBytes + datagram->length;
     unsent_head_ = datagram->next;
+    untold_bytes_ += DatagramPool::Cost(*datagram);
     pipe_->sent.Push(datagram);
   }
   unsent_offset_ = static_cast<uint32_t>(bytes);
   const bool all = unsent_head_ == nullptr;
   if (all) unsent_tail_ = nullptr;
-  if (all && (reading_over_ || std::exchange(was_full_, false))) {
+  if (all && (reading_over_ || was_full_ || untold_bytes_ > kStreamUnsentBytesMax)) {
+    was_full_ = false;
+    untold_bytes_ = 0;
     relay_.TellStack(*pipe_);
   } else {
     relay_.TellStackLater(*pipe_);

@@ -49,7 +49,7 @@ class DnsStreams final : public LocalPorts, private DatagramOwner, private DnsAs
  public:
   static constexpr size_t kConnectionsMax = 64;
   static constexpr size_t kQuestionsMax = 128;
-  static constexpr uint64_t kUnsentBytesMax = 256 << 10;
+  static constexpr uint64_t kUnsentBytesMax = kStreamUnsentBytesMax;
   static constexpr Duration kIdleTimeout = std::chrono::seconds(10);
   static constexpr int kAnswerRounds = 3;
 

@@ -97,6 +97,27 @@ TEST_P(FramedTaskTest, AFullSocketIsWaitedFor) {
   EXPECT_EQ(relay_->datagram_counts().messages_lost.value(), 0u);
 }
 
+// A stack that has given much may wait for it to be sent, though the socket took all of it.
+TEST_P(FramedTaskTest, MuchThatIsTakenAtOnceIsTold) {
+  Begin();
+  GiveBack();
+  int woken = 0;
+  bell_.SetHook([](void* count) { ++*static_cast<int*>(count); }, &woken);
+  std::string wanted;
+  const auto sends = [&] {
+    bell_.Arm();
+    const std::string message = Text(50'000, 'm');
+    Give(message);
+    wanted += Framed(message);
+    EXPECT_EQ(FarReads(wanted.size()), wanted);
+    Run();
+  };
+  for (int given = 0; given < 3; ++given) sends();
+  EXPECT_EQ(woken, 0) << "for what nobody waits for";
+  sends();
+  EXPECT_EQ(woken, 1);
+}
+
 // RFC 7766 6.2.3: a client that has asked everything may shut its side.
 TEST_P(FramedTaskTest, AfterTheFarEndsLastWordAnswersStillGo) {
   Begin();
