@@ -65,6 +65,11 @@ bool WorldFlow::HostBroke() const {
                      [](const HostEnd& end) { return end.talker->reset() || end.talker->left(); });
 }
 
+bool WorldFlow::HostSawReset() const {
+  return std::any_of(ends_.begin(), ends_.end(),
+                     [](const HostEnd& end) { return end.peer->saw_reset(); });
+}
+
 bool WorldFlow::GuestBroke() const { return guest_talker_->reset() || guest_talker_->left(); }
 
 bool WorldFlow::GuestIsThrough() const {

@@ -44,6 +44,7 @@ struct TalkerScript {
   Duration stall{};
   enum class End : uint8_t { kFinish, kReset, kFinishSecond, kLeave } end = End::kFinish;
   uint64_t end_at = 0;
+  uint64_t spoilt_max = 0;  // bytes that are not what was written, where a checksum may miss it
 };
 
 class Talker final {
@@ -83,7 +84,7 @@ class Talker final {
   const Stream writes_, reads_;
   const std::function<void(Time)> wake_at_;
   const std::function<void(const std::string&)> note_;
-  uint64_t sent_ = 0, received_ = 0;
+  uint64_t sent_ = 0, received_ = 0, spoilt_ = 0;
   Time write_from_{}, read_from_{};
   bool opened_ = false;
   bool stalled_ = false;

@@ -22,6 +22,8 @@ constexpr size_t kBytesMin = 64;
 constexpr uint16_t kGuestPort = 7'000, kClientPort = 10'000;
 // A link that swaps frames holds one back for as long at most.
 constexpr Duration kReorderSlack = std::chrono::seconds(1);
+// For how long a socket of the host's may be full.
+constexpr microseconds kFullMax = milliseconds(200);
 
 // Errors of a UDP socket that end nothing.
 constexpr int kErrors[] = {ECONNREFUSED, EINTR, ENETUNREACH, EHOSTUNREACH, ENOBUFS, EPERM};
@@ -99,7 +101,7 @@ void UdpTalk::Publish(size_t index) {
     OnAnswer(static_cast<uint16_t>(index), datagram.path, {datagram.data, datagram.length});
     if (!dice_.PerMille(scenario_.udp_full)) return;
     ports_[index].socket->room = 0;
-    timeline_.In(microseconds(dice_.From(1, 200'000)),
+    timeline_.In(microseconds(dice_.From(1, kFullMax.count())),
                  [socket = ports_[index].socket] { socket->SetRoom(SIZE_MAX); });
   };
   for (size_t i = 0; i < static_cast<size_t>(scenario_.udp_peers); ++i) {
@@ -339,7 +341,9 @@ void UdpTalk::OnJump(Time before) {
 // ---------------------------------------------------------------- the end
 
 Duration UdpTalk::Length() const {
-  return microseconds(scenario_.udp_gap_us * (scenario_.udp_datagrams + 1)) +
+  const int64_t answers = scenario_.udp_peers * scenario_.udp_datagrams * scenario_.udp_burst;
+  return kFullMax * (answers * scenario_.udp_full / 1000) +
+         microseconds(scenario_.udp_gap_us * (scenario_.udp_datagrams + 1)) +
          milliseconds(scenario_.udp_answer_ms + scenario_.unpublish_at_ms);
 }
 

@@ -499,7 +499,9 @@ void World::CutShort() {
 // What a guest owed when it was suspended it may owe for longer than the stack waits.
 bool World::GivenUpByAJump(const CounterSnapshot& counters) const {
   return milliseconds(scenario_.jump_ms) + kStallsMax >= Config{}.silent_timeout &&
-         counters.flows_silent_timeout + counters.flows_stalled_timeout > 0;
+         counters.flows_silent_timeout + counters.flows_stalled_timeout +
+                 (scenario_.pause_ms > 0 ? counters.flows_keepalive_timeout : 0) >
+             0;
 }
 
 LinkFacts World::Facts() const {
@@ -566,13 +568,12 @@ void World::AtEnd() {
   TakeEvents();
   if (scenario_.event_max > 0) events_.VerifyEnd(result_.counters, scenario_);
   if (!repeats_) return;
-  // No progress of healthy traffic depends on a timer. (A stock lwIP that has closed says nothing
-  // of a segment with data and FIN until it is repeated.)
+  // Healthy traffic needs no timer. (A stock lwIP that has closed says nothing of data and FIN.)
   uint64_t excused = repeats_->soon();
   for (const FlowScript& flow : scenario_.flows) {
     const bool left = flow.guest_end == static_cast<uint64_t>(TalkerScript::End::kLeave);
-    // Of the host's bytes, or of a page.
-    if (left && (flow.host_bytes > 0 || flow.says != 0)) excused += 1 + flow.again;
+    const bool hears = flow.host_bytes > 0 || flow.identity == 2 || flow.says != 0;
+    if (left && hears) excused += 1 + flow.again;
   }
   if (dns_ != nullptr) excused += dns_->left();
   if (result_.counters.retransmits_by_timer > excused) {

@@ -72,7 +72,7 @@ TalkerScript GuestScript(const FlowScript& flow) {
           .end_at = EndAt(flow, flow.guest_end_at)};
 }
 
-TalkerScript HostScript(const FlowScript& flow) {
+TalkerScript HostScript(const FlowScript& flow, uint64_t spoilt_max) {
   return {.bytes = static_cast<uint64_t>(flow.host_bytes),
           .write = static_cast<uint64_t>(std::max<int64_t>(flow.host_write, 1)),
           .read = static_cast<uint64_t>(std::max<int64_t>(flow.host_read, 1)),
@@ -81,7 +81,8 @@ TalkerScript HostScript(const FlowScript& flow) {
           .stall_at = static_cast<uint64_t>(flow.host_stall_at),
           .stall = milliseconds(flow.host_stall_ms),
           .end = static_cast<TalkerScript::End>(flow.host_end),
-          .end_at = EndAt(flow, flow.host_end_at)};
+          .end_at = EndAt(flow, flow.host_end_at),
+          .spoilt_max = spoilt_max};
 }
 
 }  // namespace
@@ -97,6 +98,7 @@ WorldFlow::WorldFlow(const Scenario& scenario, size_t index, Timeline& timeline,
       dial_timeout_(Config{}.dial_timeout),
       again_after_(milliseconds(script_.again_ms + scenario.pause_ms) + kSegmentLifetime +
                    4 * std::chrono::microseconds(scenario.delay_us + scenario.jitter_us)),
+      spoilt_max_(scenario.corrupt > 0 && scenario.fragment > 0 ? 4 : 0),
       looked_at_(scenario.policy != 0 && script_.inbound == 0),
       denial_answer_(static_cast<DenialAnswer>(scenario.denial_answer)),
       destination_(DestinationOf(scenario, index)),
@@ -195,7 +197,7 @@ void WorldFlow::AddHostEnd(HostPeer& peer) {
                    .talker = std::make_unique<Talker>(
                        absl::StrCat("flow ", index_, "'s host",
                                     number == 0 ? "" : absl::StrCat(" (dial ", number + 1, ")")),
-                       HostScript(script_), to_guest_, to_host_,
+                       HostScript(script_, spoilt_max_), to_guest_, to_host_,
                        [this](Time when) { timeline_.At(when, [] {}); }, note_)});
 }
 
@@ -262,6 +264,7 @@ std::string WorldFlow::VerifyWhole(const LinkFacts& facts) const {
   };
   // A last ACK may be lost, and asked for when nobody knows of the flow any more.
   const bool late = facts.lossy && guest_talker_->finished() && guest_talker_->at_end();
+  const bool cut_off = late && facts.paused_long && HostSawReset();
   if (connection_->error() != 0 && !late) {
     return absl::StrCat("the guest's connection broke with errno ", connection_->error(),
                         ", and nobody broke it");
@@ -270,7 +273,7 @@ std::string WorldFlow::VerifyWhole(const LinkFacts& facts) const {
     return "the guest did not get every byte";
   }
   if (!guest_talker_->at_end()) return "the guest did not see the host's end";
-  if (std::none_of(ends_.begin(), ends_.end(), whole)) {
+  if (std::none_of(ends_.begin(), ends_.end(), whole) && !cut_off) {
     return "the host did not get every byte and the guest's end";
   }
   return facts.good && facts.events_whole ? VerifyEvents() : "";
@@ -299,8 +302,7 @@ std::string WorldFlow::VerifyDial(const LinkFacts& facts) const {
 
 std::string WorldFlow::Verify(const LinkFacts& facts) const {
   const bool host_broke = HostBroke();
-  bool host_saw_reset = false;
-  for (const HostEnd& end : ends_) host_saw_reset |= end.peer->saw_reset();
+  const bool host_saw_reset = HostSawReset();
   if (!wrong_.empty()) return wrong_;
   if (DeniedAtOnce(facts)) return VerifyDenied(facts);
   if (cut_by_policy_) return VerifyCutByPolicy(facts);

@@ -131,6 +131,7 @@ class WorldFlow final {
   [[nodiscard]] std::string VerifyWhole(const LinkFacts& facts) const;
   // denied_flow.cc
   [[nodiscard]] bool HostBroke() const;
+  [[nodiscard]] bool HostSawReset() const;
   [[nodiscard]] bool GuestBroke() const;
   // It wrote its end and read the other one.
   [[nodiscard]] bool GuestIsThrough() const;
@@ -155,6 +156,8 @@ class WorldFlow final {
   const Duration dial_timeout_;
   // Until nothing of the former round is on its way, or at a paused guest.
   const Duration again_after_;
+  // Bits that flip in two fragments of one segment may cancel in its checksum: twice.
+  const uint64_t spoilt_max_;
   const bool looked_at_;
   const DenialAnswer denial_answer_;
   Endpoint destination_;
