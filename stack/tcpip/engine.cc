@@ -493,6 +493,7 @@ void Engine::Abort(Pcb& pcb) {
 void Engine::Drop(Pcb& pcb) {
   if (!pcb.alive()) return;
   Scope scope(*this, &pcb);
+  tcp_clear_flags(pcb.pcb_, TF_ACK_DELAY);  // not even an ACK is sent
   tcp_err(pcb.pcb_, nullptr);
   tcp_abandon(pcb.pcb_, 0);
   pcb.pcb_ = nullptr;
@@ -501,12 +502,11 @@ void Engine::Drop(Pcb& pcb) {
 void Engine::Tick(std::span<Pcb* const> pcbs) {
   // The ticks themselves count time only while something is armed: what lwIP
   // measures with them is always in flight, and therefore armed, meanwhile.
-  std::array<uint8_t, 2> before{};
   for (Pcb* pcb : pcbs) {
     if (!pcb->alive()) continue;
     if (pcb->must_cut_) Cut(*pcb);
     struct tcp_pcb* raw = pcb->pcb_;
-    before = {raw->nrtx, raw->persist_probe};
+    const std::array<uint8_t, 2> before = {raw->nrtx, raw->persist_probe};
     Scope scope(*this, pcb);
     pcb->acknowledged_bytes += TrimAcknowledged(*raw);
     pcb->short_of_memory = false;  // the flow is served next

@@ -175,6 +175,12 @@ struct FlowField : FieldInfo {
 
 [[nodiscard]] Scenario DrawScenario(uint64_t seed);
 
+// How many bytes to host of one stream may not be what was written: bits that flip in two
+// fragments of one segment may cancel in its checksum, once in thousands of segments.
+[[nodiscard]] inline uint64_t SpoiltBytesMax(const Scenario& scenario) {
+  return scenario.corrupt > 0 && scenario.fragment > 0 ? 4 : 0;
+}
+
 [[nodiscard]] std::string ToText(const Scenario& scenario);
 // The form above; '#' begins a comment. InvalidArgument names line and word.
 [[nodiscard]] absl::StatusOr<Scenario> ParseScenario(absl::string_view text);

@@ -153,8 +153,7 @@ void World::Wire() {
   };
   if (scenario_.mid_pass > 0 && stack_->form() == SteppedStack::Form::kRelayThread) {
     link_->in_pass = [this] {
-      while (dice_.PerMille(scenario_.mid_pass) && stack_->RunRelay(timeline_.now())) {
-      }
+      while (dice_.PerMille(scenario_.mid_pass) && stack_->RunRelay(timeline_.now())) continue;
     };
   }
   link_->on_refusal = [this] {
@@ -489,10 +488,10 @@ WorldResult World::Run() {
 // The stack goes while flows are alive: nothing may be left of them.
 void World::CutShort() {
   result_.counters = stack_->stack().Snapshot();
-  SimHost& host = stack_->host();
-  const auto keep = host.shared_from_this();
+  const auto host = stack_->host().shared_from_this();
+  link_->in_pass = [] { throw Violation("a stack that goes speaks to the guest"); };
   stack_.reset();
-  if (host.open_sockets() + host.open_guest_sockets() != 0)
+  if (host->open_sockets() + host->open_guest_sockets() != 0)
     Fail("host sockets are left behind by a stack that is gone");
 }
 

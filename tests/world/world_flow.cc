@@ -98,7 +98,8 @@ WorldFlow::WorldFlow(const Scenario& scenario, size_t index, Timeline& timeline,
       dial_timeout_(Config{}.dial_timeout),
       again_after_(milliseconds(script_.again_ms + scenario.pause_ms) + kSegmentLifetime +
                    4 * std::chrono::microseconds(scenario.delay_us + scenario.jitter_us)),
-      spoilt_max_(scenario.corrupt > 0 && scenario.fragment > 0 ? 4 : 0),
+      spoilt_max_(SpoiltBytesMax(scenario)),
+      doubles_(scenario.duplicate > 0),
       looked_at_(scenario.policy != 0 && script_.inbound == 0),
       denial_answer_(static_cast<DenialAnswer>(scenario.denial_answer)),
       destination_(DestinationOf(scenario, index)),
@@ -314,8 +315,9 @@ std::string WorldFlow::Verify(const LinkFacts& facts) const {
   if (!WillConnect() || !connection_->connected()) return VerifyDial(facts);
   if ((facts.handshakes_given_up && error == ECONNRESET) || (inbound() && facts.cut)) return "";
   // The guest's end of the handshake was under way.
-  const bool overslept = inbound() && facts.clients_refused &&
-                         facts.jump + kHandshakeTakes >= Config{}.inbound_dial_timeout;
+  const bool overslept =
+      inbound() && facts.clients_refused &&
+      (facts.lossy || facts.jump + kHandshakeTakes >= Config{}.inbound_dial_timeout);
   if (overslept && error == ECONNRESET) return "";
   if (facts.given_up && (error != 0 || host_saw_reset)) return "";
   if (facts.good && connected_at_ - connects_at_ > milliseconds(script_.answer_ms) +

@@ -156,8 +156,8 @@ class WorldFlow final {
   const Duration dial_timeout_;
   // Until nothing of the former round is on its way, or at a paused guest.
   const Duration again_after_;
-  // Bits that flip in two fragments of one segment may cancel in its checksum: twice.
   const uint64_t spoilt_max_;
+  const bool doubles_;  // the link sends frames twice
   const bool looked_at_;
   const DenialAnswer denial_answer_;
   Endpoint destination_;
