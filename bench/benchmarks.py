@@ -1,6 +1,8 @@
 """The benchmarks there are, and their options. Each is a module with
 
     SUMMARY, STACKS, KNOWN_STACKS     what it is, and on which stacks it runs
+    LEGENDS                           a line about each of them
+    require_programs(stacks, bin_dir) raises BenchError if something is not installed or built
     add_options(command)              its own options, for argparse
     planned_seconds(options)          how long a repetition takes, about
     measure(repetition, options, record)    one repetition, over all stacks
@@ -12,12 +14,13 @@ import os
 
 import floor
 import idle
+import machine
 import publish
 import throughput
 import udp
 from options import a_list, positive
 
-BENCHMARKS = {module.__name__: module for module in (throughput, publish, udp, idle, floor)}
+BENCHMARKS = {module.__name__: module for module in (throughput, publish, udp, idle, floor, machine)}
 BIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "build", "release", "bin")
 
 

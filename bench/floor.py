@@ -10,7 +10,7 @@ import topology
 SUMMARY = "penstock beside what two copies through the kernel cost without a network"
 STACKS = ["veth", "floor", "penstock"]
 KNOWN_STACKS = topology.STACKS
-
+LEGENDS, require_programs = topology.LEGENDS, topology.require_programs
 PLAN = rounds.Plan(
     benchmark="floor", stacks=KNOWN_STACKS, directions=("up", "down"), seconds=2.0,
     mtus=["1500", "65520"], chosen=["up 1", "down 1", "up 8", "down 8", "round trips", "close 1"])

@@ -24,6 +24,7 @@ import time
 
 import figures
 import tables
+import topology
 import traffic
 from options import a_list, positive
 from topology import STACKS as ALL_STACKS
@@ -32,7 +33,7 @@ from topology import BenchError
 SUMMARY = "resident memory and round trips beside many idle connections"
 STACKS = ["veth", "slirp4netns", "pasta", "penstock"]
 KNOWN_STACKS = {name: stack for name, stack in ALL_STACKS.items() if name != "floor"}
-
+LEGENDS, require_programs = topology.LEGENDS, topology.require_programs
 FEW = 10
 # 9,500: pasta has two descriptors for each connection.
 COUNTS = ["1000", "9500", "10000", "16000"]

@@ -14,7 +14,7 @@ SUMMARY = "bulk rates, round trips and connection rates through a published port
 STACKS = ["veth", "slirp4netns", "pasta", "pasta-splice", "penstock"]
 KNOWN_STACKS = {name: functools.partial(stack, published=True)
                 for name, stack in topology.PUBLISHING_STACKS.items()}
-
+LEGENDS, require_programs = topology.LEGENDS, topology.require_programs
 PLAN = rounds.Plan(
     benchmark="publish", stacks=KNOWN_STACKS, directions=("to guest", "from guest"), seconds=1.0,
     # More MTUs and streams take longer and say nothing about the listener.

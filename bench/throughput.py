@@ -9,7 +9,7 @@ import topology
 SUMMARY = "bulk rates, round trips and connection rates of all stacks"
 STACKS = ["veth", "slirp4netns", "pasta", "floor", "penstock"]
 KNOWN_STACKS = topology.STACKS
-
+LEGENDS, require_programs = topology.LEGENDS, topology.require_programs
 PLAN = rounds.Plan(
     benchmark="throughput", stacks=KNOWN_STACKS, directions=("up", "down"), seconds=2.0,
     mtus=rounds.MTUS, chosen=[f"{direction} {streams}" for streams in rounds.STREAMS

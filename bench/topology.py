@@ -204,6 +204,27 @@ def listens(port):
     return False
 
 
+def process_tree(pid):
+    """A process and all below it."""
+    found, queue = [], [pid]
+    while queue:
+        pid = queue.pop()
+        found.append(pid)
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                queue += [int(child) for child in file.read().split()]
+    return found
+
+
+def resident_bytes(pids):
+    """Resident memory of processes; kernel memory is not in it."""
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            total += sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Rss:"))
+    return total
+
+
 class Guest:
     """A user and network namespace without a way out."""
 
@@ -271,25 +292,10 @@ class Stack:
 
     def pids(self):
         """The stack's process and all below it."""
-        if self.process is None:
-            return []
-        found, queue = [], [self.process.pid]
-        while queue:
-            pid = queue.pop()
-            found.append(pid)
-            for task in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
-                    queue += [int(child) for child in file.read().split()]
-        return found
+        return [] if self.process is None else process_tree(self.process.pid)
 
     def resident_bytes(self):
-        """Resident memory of the stack's processes; kernel memory is not in it."""
-        total = 0
-        for pid in self.pids():
-            with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-                total += sum(int(line.split()[1]) * 1024 for line in file
-                             if line.startswith("Rss:"))
-        return total
+        return resident_bytes(self.pids())
 
 
 class Veth(Stack):

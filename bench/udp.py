@@ -18,6 +18,7 @@ from topology import BenchError, Process
 
 SUMMARY = "UDP: what is delivered and lost at fixed rates and in a flood, round trips"
 KNOWN_STACKS = {name: stack for name, stack in topology.STACKS.items() if name != "floor"}
+LEGENDS, require_programs = topology.LEGENDS, topology.require_programs
 STACKS = ["veth", "slirp4netns", "pasta", "penstock"]
 MTU = 1500
 GRACE = 10.0

@@ -32,8 +32,8 @@ VirtualMachine::Line::Line() {
 
 VirtualMachine::VirtualMachine(const std::string& netdev) {
   const std::string kernel = KernelFolder();
-  RunOrThrow({std::string(PENSTOCK_SOURCE_DIR) + "/tests/vm/image", kernel, ProgramPath("net-echo"),
-              folder_ / "image"});
+  RunOrThrow({std::string(PENSTOCK_SOURCE_DIR) + "/tests/vm/image", kernel, folder_ / "image",
+              ProgramPath("net-echo")});
   const auto chardev = [](const char* name, const Line& line) {
     return std::string("socket,id=") + name + ",fd=" + std::to_string(line.qemus.get());
   };
