@@ -133,6 +133,23 @@ REPAIRS = (
      "         lwip_ntohl(seg->tcphdr->seqno) - pcb->lastack + seg->len <= wnd) {",
      "         lwip_ntohl(seg->tcphdr->seqno) - pcb->lastack +\n"
      f"             {WINDOW_USE} <= wnd) {{"),
+    # A timeout puts what is in flight in front of what is unsent. A segment that duplicate
+    # ACKs have already taken back from there, and that a closed window keeps, comes before
+    # it by its number: behind it, the guest would be probed with bytes that it cannot take,
+    # and never get those that it lacks. Shown by tests/conformance/scripts and the
+    # simulated world.
+    ("core/tcp_out.c",
+     "  /* Move all unacked segments to the head of the unsent queue.",
+     "  for (struct tcp_seg **place = &pcb->unacked; *place != NULL && pcb->unsent != NULL;\n"
+     "       place = &(*place)->next) {\n"
+     "    struct tcp_seg *first = pcb->unsent;\n"
+     "    if (TCP_SEQ_LT(lwip_ntohl(first->tcphdr->seqno), lwip_ntohl((*place)->tcphdr->seqno))) {\n"
+     "      pcb->unsent = first->next;\n"
+     "      first->next = *place;\n"
+     "      *place = first;\n"
+     "    }\n"
+     "  }\n"
+     "  /* Move all unacked segments to the head of the unsent queue."),
 )
 
 # Writable by section, but written by the dynamic linker only (constant tables of
