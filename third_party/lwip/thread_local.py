@@ -119,10 +119,14 @@ REPAIRS = (
     # A FIN has a sequence number, and leaves when the window has one for it: sent beyond,
     # it is dropped, and the end of a stream comes when a timer has sent it again. It goes
     # with the last data where both fit and else in a segment of its own, which a closed
-    # window's probe carries. Shown by tests/conformance/scripts and the simulated world.
+    # window's probe carries. And it goes with the last of the stream, which need not be the
+    # last that is unsent: there may be an earlier one that is to be sent again, behind which
+    # the receiver would take the stream to end. Shown by tests/conformance/scripts and the
+    # simulated world.
     ("core/tcp_out.c",
      "    if ((TCPH_FLAGS(last_unsent->tcphdr) & (TCP_SYN | TCP_FIN | TCP_RST)) == 0) {",
      "    if ((TCPH_FLAGS(last_unsent->tcphdr) & (TCP_SYN | TCP_FIN | TCP_RST)) == 0 &&\n"
+     "        lwip_ntohl(last_unsent->tcphdr->seqno) + last_unsent->len == pcb->snd_lbb &&\n"
      "        TCP_SEQ_LT(lwip_ntohl(last_unsent->tcphdr->seqno) + last_unsent->len,\n"
      "                   pcb->lastack + pcb->snd_wnd)) {"),
     ("core/tcp_out.c",
