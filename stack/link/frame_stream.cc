@@ -20,9 +20,8 @@
 namespace penstock {
 namespace {
 
-// A frame at most, its length before it, and more than one of any size.
+// A frame at most, its length before it.
 constexpr size_t kWholeBytesMax = kStreamLengthBytes + kFrameBytesMax;
-static_assert(kStreamBufferBytes > 2 * kWholeBytesMax);
 
 // Of one sendmsg, which takes no more parts than IOV_MAX.
 constexpr size_t kFramesPerCall = 64;
@@ -31,6 +30,10 @@ static_assert(kPartsPerCall > 2 * (1 + kFramePartsMax));
 
 // Asked for; the system's net.core.wmem_max may allow less.
 constexpr int kSendBufferBytes = 1 << 20;
+
+uint32_t LengthAt(const uint8_t* bytes) {
+  return uint32_t{bytes[0]} << 24 | uint32_t{bytes[1]} << 16 | uint32_t{bytes[2]} << 8 | bytes[3];
+}
 
 class FrameStream final : public Link {
  public:
@@ -62,10 +65,16 @@ class FrameStream final : public Link {
   };
   enum class Room { kMore, kFull };
 
-  // Whole frames out of the buffer into `frames`; returns how many.
-  size_t Take(std::span<FrameToHost> frames);
-  // Reads once. True: there may be more.
-  bool Fill();
+  // Whole frames from the front of `stream`, which becomes what follows them, into `frames`;
+  // returns how many.
+  size_t Take(std::span<const uint8_t>& stream, std::span<FrameToHost> frames);
+  // Reads once, into the room of frames[count], and counts on. True: there may be more.
+  bool Read(std::span<FrameToHost> frames, size_t& count);
+  // What came of the stream, its length apart, is in the room of frames[count].
+  void Split(std::span<FrameToHost> frames, size_t& count, size_t bytes);
+  bool OnReadError(ssize_t result);
+  // False: no frame has it, and the link ends.
+  bool IsLength(uint32_t length);
 
   Gathered Gather(std::span<const FrameToGuest> frames);
   // Offers the head of `frames`, and says how many of them are done with.
@@ -81,9 +90,10 @@ class FrameStream final : public Link {
   const LinkCapabilities capabilities_;
   int epoll_ = -1;
 
-  // To host: bytes [taken_, filled_) wait for the rest of their frame, or for a room.
-  const std::unique_ptr<uint8_t[]> buffer_ = std::make_unique<uint8_t[]>(kStreamBufferBytes);
-  size_t taken_ = 0, filled_ = 0;
+  // To host: bytes [rest_begin_, rest_end_) wait for the rest of their frame, or for a room.
+  const std::unique_ptr<uint8_t[]> rest_ = std::make_unique<uint8_t[]>(kWholeBytesMax);
+  size_t rest_begin_ = 0, rest_end_ = 0;
+  std::array<uint8_t, kStreamLengthBytes> length_;  // of the frame that is being read
 
   // To guest: bytes [held_begin_, held_end_) of a frame that was begun.
   const std::unique_ptr<uint8_t[]> held_ = std::make_unique<uint8_t[]>(kWholeBytesMax);
@@ -116,55 +126,92 @@ size_t FrameStream::Receive(Time /*now*/, std::span<FrameToHost> frames) {
   size_t ignored = 0;
   if (held() != 0) (void)Offer({}, ignored);
   if (held() == 0 && !refused_) WatchForRoom(false);
-  size_t count = Take(frames);
+  std::span<const uint8_t> rest(rest_.get() + rest_begin_, rest_end_ - rest_begin_);
+  size_t count = Take(rest, frames);
+  rest_begin_ = rest_end_ - rest.size();
   bool more = true;
-  while (more && count < frames.size() && !ended_) {
-    more = Fill();
-    count += Take(frames.subspan(count));
-  }
+  while (more && count < frames.size() && !ended_) more = Read(frames, count);
   return count;
 }
 
-size_t FrameStream::Take(std::span<FrameToHost> frames) {
+bool FrameStream::IsLength(uint32_t length) {
+  if (length != 0 && length <= kFrameBytesMax) return true;
+  ++framing_errors_;
+  ended_ = takes_nothing_more_ = true;
+  rest_begin_ = rest_end_ = 0;
+  return false;
+}
+
+size_t FrameStream::Take(std::span<const uint8_t>& stream, std::span<FrameToHost> frames) {
   size_t count = 0;
-  while (count < frames.size()) {
-    const std::span<const uint8_t> waiting(buffer_.get() + taken_, filled_ - taken_);
-    if (waiting.size() < kStreamLengthBytes) break;
-    const uint32_t length = uint32_t{waiting[0]} << 24 | uint32_t{waiting[1]} << 16 |
-                            uint32_t{waiting[2]} << 8 | waiting[3];
-    if (length == 0 || length > kFrameBytesMax) {
-      ++framing_errors_;
-      ended_ = takes_nothing_more_ = true;
-      taken_ = filled_ = 0;
+  while (count < frames.size() && stream.size() >= kStreamLengthBytes) {
+    const uint32_t length = LengthAt(stream.data());
+    if (!IsLength(length)) {
+      stream = {};
       break;
     }
-    if (waiting.size() < kStreamLengthBytes + length) break;
+    if (stream.size() < kStreamLengthBytes + length) break;
     FrameToHost& frame = frames[count++];
-    std::memcpy(frame.room.data(), waiting.data() + kStreamLengthBytes, length);
+    std::memcpy(frame.room.data(), stream.data() + kStreamLengthBytes, length);
     frame.length = length;
     frame.offload = {};
-    taken_ += kStreamLengthBytes + length;
+    stream = stream.subspan(kStreamLengthBytes + length);
   }
   return count;
 }
 
-bool FrameStream::Fill() {
-  if (taken_ > 0) {
-    std::memmove(buffer_.get(), buffer_.get() + taken_, filled_ - taken_);
-    filled_ -= std::exchange(taken_, 0);
-  }
-  const size_t room = kStreamBufferBytes - filled_;
+bool FrameStream::Read(std::span<FrameToHost> frames, size_t& count) {
+  // What has come of the frame goes first.
+  const std::span<uint8_t> room = frames[count].room.first(kFrameBytesMax);
+  const size_t before = rest_end_ - rest_begin_;
+  const size_t of_length = std::min(before, kStreamLengthBytes), of_frame = before - of_length;
+  std::memcpy(length_.data(), rest_.get() + rest_begin_, of_length);
+  std::memcpy(room.data(), rest_.get() + rest_begin_ + of_length, of_frame);
+  std::array<iovec, 2> parts{iovec{length_.data() + of_length, kStreamLengthBytes - of_length},
+                             iovec{room.data() + of_frame, room.size() - of_frame}};
+  msghdr message{};
+  message.msg_iov = parts.data();
+  message.msg_iovlen = parts.size();
   ssize_t result;
   do {
-    result = recv(socket_, buffer_.get() + filled_, room, MSG_DONTWAIT);
+    result = recvmsg(socket_, &message, MSG_DONTWAIT);
   } while (result < 0 && errno == EINTR);
-  if (result > 0) {
-    filled_ += static_cast<size_t>(result);
-    return static_cast<size_t>(result) == room;  // less: drained
+  if (result <= 0) return OnReadError(result);
+  const size_t bytes = before + static_cast<size_t>(result);
+  if (bytes < kStreamLengthBytes) {
+    std::memcpy(rest_.get(), length_.data(), bytes);
+    rest_begin_ = 0;
+    rest_end_ = bytes;
+    return false;
   }
+  Split(frames, count, bytes - kStreamLengthBytes);
+  return bytes == kWholeBytesMax;  // less: drained
+}
+
+void FrameStream::Split(std::span<FrameToHost> frames, size_t& count, size_t bytes) {
+  FrameToHost& first = frames[count];
+  std::span<const uint8_t> stream = first.room.first(bytes);
+  const uint32_t length = LengthAt(length_.data());
+  if (!IsLength(length)) return;
+  rest_begin_ = rest_end_ = 0;
+  if (bytes < length) {
+    std::memcpy(rest_.get(), length_.data(), kStreamLengthBytes);
+    rest_end_ = kStreamLengthBytes;
+  } else {
+    first.length = length;
+    first.offload = {};
+    stream = stream.subspan(length);
+    ++count;
+    count += Take(stream, frames.subspan(count));
+  }
+  std::memcpy(rest_.get() + rest_end_, stream.data(), stream.size());
+  rest_end_ += stream.size();
+}
+
+bool FrameStream::OnReadError(ssize_t result) {
   if (result < 0 && (errno == EAGAIN || errno == ENOMEM || errno == ENOBUFS)) return false;
-  if (filled_ != 0) ++frames_lost_;  // the other end left in the middle of a frame
-  taken_ = filled_ = 0;
+  if (rest_end_ != rest_begin_) ++frames_lost_;  // the other end left in the middle of a frame
+  rest_begin_ = rest_end_ = 0;
   ended_ = takes_nothing_more_ = true;
   return false;
 }

@@ -2,10 +2,11 @@
 // QEMU's -netdev stream and -netdev socket, libkrun's unixstream and passt's socket speak so;
 // there is no greeting.
 //
-// To host, one recv takes whatever waits, up to kStreamBufferBytes, into a buffer of the link's
-// own, and frames are copied out of it: their lengths are among the bytes, so nobody knows
-// beforehand where the next one will lie. One system call for up to 170 frames of 1,500
-// bytes, or four of 64 KiB, is worth that copy.
+// To host, one recvmsg takes whatever waits into the room of the next frame, up to its end: the
+// next length apart, the frame behind it where it is to stay. Nobody knows beforehand what
+// follows there, for the lengths are among the bytes: other frames are copied on to rooms of
+// their own, and what is cut waits in a buffer of the link's. So a large frame is not copied,
+// and one system call brings up to 43 frames of 1,500 bytes.
 //
 // To guest, one sendmsg takes a whole batch, lengths and frames, without a copy. A socket that
 // takes less than it was given has perhaps taken a frame in part. Its rest must come next,
@@ -32,8 +33,6 @@ namespace penstock {
 
 // In front of each frame.
 inline constexpr size_t kStreamLengthBytes = 4;
-// What one system call reads; some frames of every size.
-inline constexpr size_t kStreamBufferBytes = size_t{256} << 10;
 
 // `descriptor` is a connected stream socket, owned from the call on, also when it fails. Whether
 // it blocks does not matter. ResourceExhausted without descriptors.
