@@ -1,0 +1,179 @@
+#include "stack/c_abi/config_values.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "stack/c_abi/boundary.h"
+
+namespace penstock::c_abi {
+namespace {
+
+constexpr uint16_t kDnsPort = 53;
+
+absl::Status Wrong(const char* field, const std::string& what) {
+  return absl::InvalidArgumentError(absl::StrCat("penstock_config.", field, " ", what));
+}
+
+std::vector<std::string> Words(const char* text) {
+  std::vector<std::string> words;
+  const std::string_view all = text == nullptr ? "" : text;
+  for (size_t at = 0; (at = all.find_first_not_of(' ', at)) != all.npos;) {
+    const size_t end = std::min(all.find(' ', at), all.size());
+    words.emplace_back(all.substr(at, end - at));
+    at = end;
+  }
+  return words;
+}
+
+absl::Status ReadAddress(const char* field, const char* text, IpAddress& address) {
+  if (text == nullptr) return absl::OkStatus();
+  const std::optional<IpAddress> parsed = IpAddress::Parse(text);
+  if (!parsed || parsed->family != address.family) {
+    return Wrong(field,
+                 absl::StrCat("is \"", text, "\": write an address such as ", address.ToString()));
+  }
+  address = *parsed;
+  return absl::OkStatus();
+}
+
+absl::Status ReadFamilies(const penstock_config& from, Config& config) {
+  const struct {
+    const char* field;
+    const char* text;
+    IpAddress* address;
+  } addresses[] = {{"ipv4_gateway", from.ipv4_gateway, &config.ipv4.gateway},
+                   {"ipv4_dns", from.ipv4_dns, &config.ipv4.dns},
+                   {"ipv4_guest", from.ipv4_guest, &config.ipv4.guest},
+                   {"ipv6_gateway", from.ipv6_gateway, &config.ipv6.gateway},
+                   {"ipv6_dns", from.ipv6_dns, &config.ipv6.dns},
+                   {"ipv6_guest", from.ipv6_guest, &config.ipv6.guest}};
+  for (const auto& [field, text, address] : addresses) {
+    if (absl::Status status = ReadAddress(field, text, *address); !status.ok()) return status;
+  }
+  if (from.ipv4_prefix_length != 0) config.ipv4.prefix_length = from.ipv4_prefix_length;
+  if (from.ipv6_prefix_length != 0) config.ipv6.prefix_length = from.ipv6_prefix_length;
+  config.ipv4.enabled = from.ipv4_off == 0;
+  config.ipv6.enabled = from.ipv6_off == 0;
+  return absl::OkStatus();
+}
+
+// All 0: not set.
+std::optional<MacAddress> MacOf(const uint8_t (&bytes)[6]) {
+  MacAddress mac;
+  std::copy(std::begin(bytes), std::end(bytes), mac.begin());
+  return mac == MacAddress{} ? std::nullopt : std::optional(mac);
+}
+
+absl::Status ReadSwitches(const penstock_config& from, Config& config) {
+  const struct {
+    const char* field;
+    uint8_t value;
+    uint8_t last;
+  } choices[] = {{"ipv4_off", from.ipv4_off, 1},
+                 {"ipv6_off", from.ipv6_off, 1},
+                 {"host_loopback", from.host_loopback, 1},
+                 {"dhcp_off", from.dhcp_off, 1},
+                 {"router_advertisements_off", from.router_advertisements_off, 1},
+                 {"dns_off", from.dns_off, 1},
+                 {"host_routes_off", from.host_routes_off, 1},
+                 {"denial", from.denial, PENSTOCK_DENIAL_PAGE},
+                 {"udp_filtering", from.udp_filtering, PENSTOCK_UDP_NONE}};
+  for (const auto& [field, value, last] : choices) {
+    if (value > last) {
+      return Wrong(field, absl::StrCat("is ", int{value}, ": it must be 0 to ", int{last}));
+    }
+  }
+  const bool reserved = std::any_of(std::begin(from.reserved), std::end(from.reserved),
+                                    [](uint8_t byte) { return byte != 0; });
+  if (reserved || from.reserved_too != 0) return Wrong("reserved", "must be 0");
+  config.host_loopback = from.host_loopback != 0;
+  config.dhcp = from.dhcp_off == 0;
+  config.router_advertisements = from.router_advertisements_off == 0;
+  config.dns.enabled = from.dns_off == 0;
+  config.follow_host_routes = from.host_routes_off == 0;
+  config.denial_answer = static_cast<DenialAnswer>(from.denial);
+  config.udp_filtering = static_cast<UdpFiltering>(from.udp_filtering);
+  return absl::OkStatus();
+}
+
+static_assert(static_cast<int>(DenialAnswer::kPage) == PENSTOCK_DENIAL_PAGE);
+static_assert(static_cast<int>(UdpFiltering::kNone) == PENSTOCK_UDP_NONE);
+
+absl::Status ReadNames(const penstock_config& from, Config& config) {
+  if (from.guest_host_name != nullptr) config.guest_host_name = from.guest_host_name;
+  config.search_domains = Words(from.search_domains);
+  for (const std::string& word : Words(from.name_servers)) {
+    const std::optional<IpAddress> address = IpAddress::Parse(word);
+    if (!address) {
+      return Wrong("name_servers",
+                   absl::StrCat("has \"", word, "\": write addresses with spaces between"));
+    }
+    config.dns.upstreams.push_back({*address, kDnsPort});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadPolicies(const penstock_config& from, Config& config) {
+  auto platform = PolicyOf(from.platform_policy, "platform_policy");
+  if (!platform.ok()) return platform.status();
+  auto tenant = PolicyOf(from.tenant_policy, "tenant_policy");
+  if (!tenant.ok()) return tenant.status();
+  config.platform_policy = *std::move(platform);
+  config.tenant_policy = *std::move(tenant);
+  return absl::OkStatus();
+}
+
+void ReadTimeout(uint64_t nanoseconds, Duration& timeout) {
+  constexpr uint64_t kMax = std::numeric_limits<int64_t>::max();
+  if (nanoseconds != 0) timeout = Duration(static_cast<int64_t>(std::min(nanoseconds, kMax)));
+}
+
+template <typename Number>
+void ReadNumber(Number from, Number& to) {
+  if (from != 0) to = from;
+}
+
+void ReadLimits(const penstock_config& from, Config& config) {
+  ReadNumber(from.mtu, config.mtu);
+  ReadNumber(from.flow_count_max, config.flow_count_max);
+  // Those in the handshake are among them.
+  config.half_open_count_max = std::min(config.half_open_count_max, config.flow_count_max);
+  config.half_open_per_destination_max =
+      std::min(config.half_open_per_destination_max, config.half_open_count_max);
+  ReadNumber(from.udp_mapping_count_max, config.udp_mapping_count_max);
+  ReadNumber(from.buffer_bytes_max, config.buffer_bytes_max);
+  config.event_count_max = from.event_count_max;
+  constexpr uint32_t kMax = std::numeric_limits<int>::max();
+  if (from.relay_threads != 0) {
+    config.relay_threads = static_cast<int>(std::min(from.relay_threads, kMax));
+  }
+  ReadTimeout(from.dial_timeout, config.dial_timeout);
+  ReadTimeout(from.inbound_dial_timeout, config.inbound_dial_timeout);
+  ReadTimeout(from.silent_timeout, config.silent_timeout);
+  ReadTimeout(from.stall_timeout, config.stall_timeout);
+}
+
+}  // namespace
+
+absl::StatusOr<Config> ConfigFrom(const penstock_config& from) {
+  Config config;
+  for (const auto read : {ReadFamilies, ReadSwitches, ReadNames, ReadPolicies}) {
+    if (absl::Status status = read(from, config); !status.ok()) return status;
+  }
+  ReadLimits(from, config);
+  if (const auto mac = MacOf(from.gateway_mac)) config.gateway_mac = *mac;
+  config.guest_mac = MacOf(from.guest_mac);
+  if (from.warn != nullptr) {
+    config.warn = [warn = from.warn, context = from.warn_context](std::string_view sentence) {
+      warn(context, std::string(sentence).c_str());
+    };
+  }
+  return config;
+}
+
+}  // namespace penstock::c_abi
