@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
+#include "stack/metrics.h"
 #include "tools/penstock/descriptor.h"
 #include "tools/penstock/port_table.h"
 #include "tools/penstock/ports.h"
@@ -17,29 +18,6 @@
 
 namespace penstock::tool {
 namespace {
-
-// Calls visit(name, value, help) for everything that is counted but drops.
-template <typename Visit>
-void ForEachCounter(const CounterSnapshot& counters, Visit visit) {
-#define PENSTOCK_X(field, help) visit(#field, counters.field, help);
-  PENSTOCK_COUNTERS(PENSTOCK_X)
-#undef PENSTOCK_X
-  visit("flows_dialing", uint64_t{counters.flows_dialing}, "flows whose host is being dialled");
-  visit("flows_handshake", uint64_t{counters.flows_handshake}, "flows in handshake");
-  visit("flows_open", uint64_t{counters.flows_open}, "flows established");
-  visit("flows_closing", uint64_t{counters.flows_closing}, "flows that are closing");
-  visit("udp_peers", uint64_t{counters.udp_peers}, "peers of published UDP ports");
-  visit("udp_mappings", uint64_t{counters.udp_mappings}, "sockets for the guest's UDP ports");
-  visit("echo_mappings", uint64_t{counters.echo_mappings},
-        "sockets for the guest's echo identifiers");
-  visit("dns_streams", uint64_t{counters.dns_streams}, "connections of the guest's to DNS");
-  visit("buffer_bytes_to_host", counters.buffer_bytes_to_host, "guest bytes held for host sockets");
-  visit("buffer_bytes_to_guest", counters.buffer_bytes_to_guest, "host bytes held for the guest");
-  visit("host_routes_ipv4", uint64_t{counters.host_routes_ipv4}, "1: the host has IPv4 routes");
-  visit("host_routes_ipv6", uint64_t{counters.host_routes_ipv6}, "1: the host has IPv6 routes");
-  visit("fragments_held", uint64_t{counters.fragments_held},
-        "frames that wait for the rest of their datagram");
-}
 
 double Milliseconds(Duration d) { return std::chrono::duration<double, std::milli>(d).count(); }
 
@@ -74,7 +52,7 @@ std::string Summary(const Statistics& statistics) {
     text += "penstock: published ports\n" + PortTable(rows);
   }
   text += "penstock: counters\n";
-  ForEachCounter(counters, [&](const char* name, uint64_t value, const char* help) {
+  ForEachMetric(counters, [&](const char* name, uint64_t value, const char* help) {
     if (value != 0) absl::StrAppendFormat(&text, "  %15d  %-26s %s\n", value, name, help);
   });
   const uint64_t dropped = counters.drops_total();
@@ -90,13 +68,12 @@ std::string Summary(const Statistics& statistics) {
 std::string Lines(const Statistics& statistics) {
   const CounterSnapshot& counters = statistics.counters;
   std::string text;
-  ForEachCounter(counters, [&](const char* name, uint64_t value, const char*) {
+  ForEachMetric(counters, [&](const char* name, uint64_t value, const char*) {
     absl::StrAppend(&text, name, " ", value, "\n");
   });
-  for (size_t i = 0; i < kDropCauseCount; ++i) {
-    absl::StrAppend(&text, "drop_", std::string(Name(static_cast<DropCause>(i))), " ",
-                    counters.drops[i], "\n");
-  }
+  ForEachDrop(counters, [&](const char* name, uint64_t value) {
+    absl::StrAppend(&text, name, " ", value, "\n");
+  });
   for (const FlowInfo& flow : statistics.flows) {
     absl::StrAppendFormat(
         &text,
