@@ -5,15 +5,16 @@
 
 Each case installs BUILD_DIR into a folder of its own, with DESTDIR and --prefix, moves the
 result, and uses it from there: so whatever still points to the build, to the source or
-to the place of the installation is found. The consumer (consumer/) lies in another
-temporary folder. Nothing outside these folders is written. CMake runs each case as one
-ctest test.
+to the place of the installation is found. The consumers (consumer/, and consumer_c/ in C) lie
+in another temporary folder. Nothing outside these folders is written. CMake runs each case as
+one ctest test.
 """
 
 import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ ENTRY_HEADERS = {
     "stack/link/capture.h", "stack/link/frame_ring.h", "stack/link/impair.h", "stack/link/link.h",
     "stack/link/pcapng.h", "stack/link/tap.h", "stack/link/virtio_header.h",
     "stack/link/vmm_link.h",
+    "stack/penstock.h",
     "stack/policy/policy.h",
 }
 ASIO_HEADER = "stack/asio_driver.h"  # the only one that may show Asio
@@ -78,6 +80,9 @@ class Install(unittest.TestCase):
         self.include = os.path.join(self.tree, "include", "penstock")
         shutil.copytree(os.path.join(SOURCE, "tests", "install", "consumer"), self.work)
         shutil.copy(os.path.join(SOURCE, "tools", "examples", "embed.cc"), self.work)
+        self.work_c = os.path.join(folder.name, "work_c")
+        shutil.copytree(os.path.join(SOURCE, "tests", "install", "consumer_c"), self.work_c)
+        shutil.copy(os.path.join(SOURCE, "tools", "examples", "mini_runtime.c"), self.work_c)
 
     def find(self, name):
         found = [path for path in files_below(self.tree) if os.path.basename(path) == name]
@@ -93,6 +98,9 @@ class Install(unittest.TestCase):
         run(os.path.join(folder, "with_archive"))
         run(os.path.join(folder, "with_shared_library"), LD_LIBRARY_PATH=folder)
         run(os.path.join(folder, "with_asio"))
+        for file in ("embed", "with_archive", "libembedder.so", "with_asio"):
+            needed = run("readelf", "--dynamic", os.path.join(folder, file))
+            self.assertNotIn("libpenstock", needed, "the archive, not the C ABI beside it")
         exported = run("nm", "--dynamic", "--defined-only", "--demangle",
                        os.path.join(folder, "libembedder.so")).splitlines()
         # Strong symbols: what the consumer's own code instantiates is its own business.
@@ -164,6 +172,37 @@ class Install(unittest.TestCase):
         run("sh", "-c", compile_all, cwd=self.work, **where)
         self.programs_work(self.work)
 
+    def runtime_works(self, program, **environment):
+        """The C example on a socket of a pair, until its stdin ends."""
+        here, there = socket.socketpair()
+        with here, there:
+            done = subprocess.run([program, str(there.fileno())], pass_fds=[there.fileno()],
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                                  timeout=LIMIT, env={**os.environ, **environment}, check=True)
+        self.assertIn("ready\n", done.stdout)
+        self.assertTrue(done.stdout.endswith("stopped\n"), done.stdout)
+        self.assertIn("[libpenstock.so.0]", run("readelf", "--dynamic", program))
+
+    def test_c_by_find_package(self):
+        """A consumer in C, where there is nothing for C++."""
+        self.assertIn(readme_block("cmake-c"), read(self.work_c, "CMakeLists.txt"))
+        build = os.path.join(self.work_c, "build")
+        run(CMAKE, "-G", "Ninja", "-S", self.work_c, "-B", build, "-DCMAKE_C_FLAGS=-Wall -Werror",
+            "-DCMAKE_DISABLE_FIND_PACKAGE_absl=TRUE", f"-DCMAKE_PREFIX_PATH={self.tree}")
+        run(CMAKE, "--build", build)
+        self.runtime_works(os.path.join(build, "mini_runtime"))
+
+    def test_c_by_pkg_config(self):
+        """The same by pkg-config, whose module asks for no other."""
+        where = {"PKG_CONFIG_PATH": os.path.dirname(self.find("penstock-c.pc"))}
+        self.assertEqual(run("pkg-config", "--print-requires", "--print-requires-private",
+                             "penstock-c", **where), "")
+        line = readme_block("pkg-config-c").strip()
+        self.assertTrue(line.startswith("cc -std=c11 "), line)
+        run("sh", "-c", line, cwd=self.work_c, **where)
+        self.runtime_works(os.path.join(self.work_c, "mini_runtime"),
+                           LD_LIBRARY_PATH=os.path.dirname(self.find("libpenstock.so.0")))
+
     def test_programs(self):
         for program in ("penstock", "net-echo"):
             self.assertIn("--help", run(os.path.join(self.tree, "bin", program), "--help"))
@@ -178,9 +217,8 @@ class Install(unittest.TestCase):
         version = re.search(r"^project\(penstock VERSION (\S+)", read(SOURCE, "CMakeLists.txt"),
                             re.MULTILINE).group(1)
         where = {"PKG_CONFIG_PATH": os.path.dirname(self.find("penstock.pc"))}
-        self.assertEqual(run("pkg-config", "--modversion", "penstock", **where).strip(), version)
-        self.assertEqual(run("pkg-config", "--modversion", "penstock-asio", **where).strip(),
-                         version)
+        for module in ("penstock", "penstock-asio", "penstock-c"):
+            self.assertEqual(run("pkg-config", "--modversion", module, **where).strip(), version)
         major, minor, _ = version.split(".")
         self.assertTrue(self.accepts(f"{major}.{minor}"))
         self.assertFalse(self.accepts(f"{major}.{int(minor) + 1}"))
