@@ -1,10 +1,10 @@
-/* A sandbox runtime in miniature, in C: the network of one guest behind a socket that whoever
+/* A sandbox runtime in miniature, in C: the network of one guest behind a descriptor that whoever
  * starts it has passed, with nothing but stack/penstock.h and libc.
  *
  *   mini-runtime-c FD
  *
- * FD is one end of a socket pair whose other end a VMM has (QEMU: -netdev stream or dgram). Orders
- * are lines on stdin, answers and events are lines on stdout:
+ * FD is one end of a socket pair whose other end a VMM has (QEMU: -netdev stream or dgram), or a
+ * tap. Orders are lines on stdin, answers and events are lines on stdout:
  *
  *   publish 8080:80       published 127.0.0.1:8080 -> 10.0.2.15:80
  *   unpublish 8080        unpublished
