@@ -275,16 +275,23 @@ absl::StatusOr<std::vector<std::shared_ptr<PortGauge>>> Publisher::Remove(
 std::vector<PublishedPort> Publisher::List() const {
   std::vector<PublishedPort> rows;
   rows.reserve(ports_.size());
-  for (const auto& [id, port] : ports_) {
-    PublishedPort row = port.row;
-    if (port.gauge == nullptr) {
-      (void)options_.datagram_ports->Describe(row);
-    } else {
-      ReadGauge(*port.gauge, row);
-    }
-    rows.push_back(std::move(row));
-  }
+  for (const auto& [id, port] : ports_) rows.push_back(RowOf(port));
   return rows;
+}
+
+std::optional<PublishedPort> Publisher::Next(uint32_t id) const {
+  const auto next = ports_.upper_bound(id);
+  return next == ports_.end() ? std::nullopt : std::optional(RowOf(next->second));
+}
+
+PublishedPort Publisher::RowOf(const Port& port) const {
+  PublishedPort row = port.row;
+  if (port.gauge == nullptr) {
+    (void)options_.datagram_ports->Describe(row);
+  } else {
+    ReadGauge(*port.gauge, row);
+  }
+  return row;
 }
 
 }  // namespace penstock

@@ -69,6 +69,8 @@ class Publisher final {
   [[nodiscard]] absl::StatusOr<std::vector<std::shared_ptr<PortGauge>>> Remove(
       std::span<const uint32_t> ids);
   [[nodiscard]] std::vector<PublishedPort> List() const;
+  // The one with the lowest id above this one.
+  [[nodiscard]] std::optional<PublishedPort> Next(uint32_t id) const;
 
  private:
   friend class FlowAudit;  // tests/world
@@ -81,6 +83,7 @@ class Publisher final {
     std::shared_ptr<PortTask> task;
   };
 
+  [[nodiscard]] PublishedPort RowOf(const Port& port) const;
   [[nodiscard]] absl::Status BindAll(const PortSpec& spec, std::vector<Bound>& bound) const;
   [[nodiscard]] absl::Status BindOne(const PortSpec& spec, uint16_t host_port, uint16_t guest_port,
                                      std::vector<Bound>& bound) const;

@@ -83,6 +83,9 @@ absl::Status Stack::Unpublish(std::span<const uint32_t> ids, LiveFlows live) {
   return impl_->Unpublish(ids, live);
 }
 std::vector<PublishedPort> Stack::PublishedPorts() const { return impl_->publisher().List(); }
+std::optional<PublishedPort> Stack::NextPublishedPort(uint32_t id) const {
+  return impl_->publisher().Next(id);
+}
 void Stack::SetPolicy(PolicyLayer layer, std::shared_ptr<const Policy> policy, LiveFlows live) {
   impl_->SetPolicy(layer, std::move(policy), live);
 }

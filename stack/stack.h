@@ -100,6 +100,8 @@ class Stack {
   [[nodiscard]] absl::Status Unpublish(std::span<const uint32_t> ids, LiveFlows live);
   // In the order of their ids. Poll thread.
   [[nodiscard]] std::vector<PublishedPort> PublishedPorts() const;
+  // The one with the lowest id above this one, which need not be there. Poll thread.
+  [[nodiscard]] std::optional<PublishedPort> NextPublishedPort(uint32_t id) const;
 
   // Replaces a policy whole; nullptr: that layer allows what is not shut unless named. New
   // flows see it at once. kReset: live flows that the policies deny now are cut, others are

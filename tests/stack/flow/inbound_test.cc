@@ -3,6 +3,7 @@
 // say. RFC 9293 3.5 and 3.10.7.3.
 #include <cerrno>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -372,6 +373,20 @@ TEST_P(InboundTest, ProxyHeaderComesBeforeTheClientsBytes) {
   EXPECT_EQ(port_at(ports), client.own().port);
   EXPECT_EQ(port_at(ports + 2), port_.bound.port);
   EXPECT_EQ(got.substr(header_bytes), "hello");
+}
+
+TEST_P(InboundTest, PortsAreGoneThroughOneByOne) {
+  const Connection connection = Open();
+  const PublishedPort second = Publish(ClientIdentity::kGateway);
+  const std::optional<PublishedPort> row = guest().stack().NextPublishedPort(0);
+  ASSERT_TRUE(row);
+  EXPECT_EQ(row->bound, port_.bound);
+  EXPECT_EQ(row->flows_total, 1u);
+  ASSERT_TRUE(guest().stack().Unpublish(std::span(&port_.id, 1), LiveFlows::kKeep).ok());
+  const std::optional<PublishedPort> next = guest().stack().NextPublishedPort(port_.id);
+  ASSERT_TRUE(next) << "behind one that is gone";
+  EXPECT_EQ(next->id, second.id);
+  EXPECT_FALSE(guest().stack().NextPublishedPort(second.id));
 }
 
 TEST_P(InboundTest, RemovedPortRefusesAndKeepsOrCutsItsFlows) {
