@@ -22,7 +22,7 @@
  * PENSTOCK_INVALID_ARGUMENT. (What is passed once for each frame has no size, and never grows.)
  *
  * Threads. A stack belongs to one thread at a time, but for penstock_wake (also signal handlers),
- * penstock_post, penstock_metric and penstock_take_event (any one thread). Callbacks are called
+ * penstock_post, penstock_metric(s) and penstock_take_event (any one thread). Callbacks are called
  * on the thread that called in, by that call, and must neither block nor call into the same stack,
  * but for penstock_wake and penstock_post; the task of penstock_post may do anything but poll
  * and destroy.
@@ -215,7 +215,8 @@ struct penstock_config {
   uint8_t host_routes_off; /* both families are taken to have routes */
   uint8_t denial;          /* enum penstock_denial */
   uint8_t udp_filtering;   /* enum penstock_udp_filtering */
-  uint8_t reserved[7];
+  uint8_t dns_intercept;   /* questions to port 53 of whatever address are answered here */
+  uint8_t reserved[6];
 
   /* Addresses; NULL: as above. */
   const char* ipv4_gateway;
@@ -232,7 +233,9 @@ struct penstock_config {
 
   const char* search_domains;  /* with spaces between; NULL: none */
   const char* guest_host_name; /* NULL: the guest keeps what it has */
-  const char* name_servers;    /* addresses with spaces between; NULL: those of the host */
+  /* Addresses with spaces between, in the order in which they are asked; NULL: those of
+   * `resolv_conf`. "corp.example=192.0.2.53" is asked for names in and below that domain. */
+  const char* name_servers;
 
   /* As penstock_set_policy takes them. */
   const char* platform_policy;
@@ -253,6 +256,15 @@ struct penstock_config {
   /* A sentence for whoever operates the host, each at most once. NULL: nobody hears. */
   void (*warn)(void* warn_context, const char* sentence);
   void* warn_context;
+
+  /* Words with spaces between; NULL: none. */
+  const char* dns_hosts;      /* names that are answered here: "db.test=10.1.2.3,fd99::3" */
+  const char* dns_zones;      /* domains that have no other names than those of dns_hosts */
+  const char* guest_prefixes; /* networks that the guest routes for: "172.20.0.0/16 fd20::/64" */
+
+  const char* resolv_conf;  /* followed as it changes; NULL: /etc/resolv.conf */
+  const char* dhcp_pool;    /* "10.0.2.15-10.0.2.99"; NULL: from ipv4_guest to the prefix's end */
+  uint64_t dhcp_lease_time; /* nanoseconds; 0: a day */
 };
 
 /* Validates, opens descriptors, starts relay threads. `link` is the stack's from the call on, and
@@ -279,6 +291,31 @@ PENSTOCK_API enum penstock_status penstock_post(penstock_stack* stack,
 /* 1 once the guest's end of the link is gone for good; penstock_poll has returned `now` then. */
 PENSTOCK_API int penstock_link_ended(const penstock_stack* stack);
 
+/* ---- Who speaks to whom, as ports, flows, policies and events tell it. */
+
+enum penstock_protocol {
+  PENSTOCK_TCP = 0,
+  PENSTOCK_UDP = 1,
+  PENSTOCK_ICMP = 2 /* not of published ports */
+};
+
+enum penstock_direction {
+  PENSTOCK_EGRESS = 0, /* opened by the guest */
+  PENSTOCK_INGRESS = 1 /* by a client of the host's */
+};
+
+struct penstock_endpoint {
+  uint8_t address[16]; /* network order; IPv4: the first four */
+  uint16_t port;       /* host order */
+  uint8_t family;      /* 4 or 6; 0: there is none */
+  uint8_t reserved;
+};
+
+/* "10.0.2.15:80", "[fd00::15]:80"; without a port where that is 0; "" of family 0. Returns `text`,
+ * cut to `text_bytes`; 56 are enough. */
+PENSTOCK_API const char* penstock_endpoint_text(const struct penstock_endpoint* endpoint,
+                                                char* text, size_t text_bytes);
+
 /* ---- Policy: what the guest may reach and who may reach it. */
 
 enum penstock_layer {
@@ -300,26 +337,48 @@ enum penstock_live_flows { PENSTOCK_FLOWS_KEEP = 0, PENSTOCK_FLOWS_RESET = 1 };
 PENSTOCK_API enum penstock_status penstock_set_policy(penstock_stack* stack, uint32_t layer,
                                                       const char* text, uint32_t live);
 
-/* ---- Published ports: host ports that lead into the guest. */
-
-enum penstock_protocol {
-  PENSTOCK_TCP = 0,
-  PENSTOCK_UDP = 1,
-  PENSTOCK_ICMP = 2 /* of events */
+/* May this be? */
+struct penstock_question {
+  uint32_t struct_size;
+  uint8_t direction; /* enum penstock_direction */
+  uint8_t protocol;  /* enum penstock_protocol */
+  uint8_t reserved[2];
+  /* Egress: whom the guest would speak to. Ingress: the client's address, with the guest's port.
+   * ICMP has no port: 0. */
+  struct penstock_endpoint peer;
+  uint32_t reserved_too;
+  const char* name; /* that the first bytes show; NULL: nobody has looked at them yet */
 };
+
+enum penstock_verdict {
+  PENSTOCK_VERDICT_ALLOW = 0,
+  PENSTOCK_VERDICT_DENY = 1,
+  PENSTOCK_VERDICT_LOOK = 2 /* it may connect, and the name in its first bytes decides */
+};
+
+struct penstock_answer {
+  uint32_t struct_size;
+  uint8_t verdict; /* enum penstock_verdict */
+  uint8_t reserved[3];
+  uint32_t rule_line; /* as in events; 0: a default decides, or nothing is said */
+  uint32_t reserved_too;
+  /* Valid until the next penstock_explain on this stack. */
+  const char* rule; /* "" where rule_line is 0 */
+  const char* text; /* which rule decides, and why that one: lines for humans */
+};
+
+/* What the policies say to `question` now. Nothing is counted or told for it. */
+PENSTOCK_API enum penstock_status penstock_explain(penstock_stack* stack,
+                                                   const struct penstock_question* question,
+                                                   struct penstock_answer* answer);
+
+/* ---- Published ports: host ports that lead into the guest. */
 
 /* Whom the guest sees as the client. */
 enum penstock_identity {
   PENSTOCK_IDENTITY_GATEWAY = 0,
   PENSTOCK_IDENTITY_PRESERVE_SOURCE = 1, /* the client, where the guest can answer it */
   PENSTOCK_IDENTITY_PROXY_PROTOCOL = 2   /* the gateway, and a PROXY protocol v2 header */
-};
-
-struct penstock_endpoint {
-  uint8_t address[16]; /* network order; IPv4: the first four */
-  uint16_t port;       /* host order */
-  uint8_t family;      /* 4 or 6; 0: there is none */
-  uint8_t reserved;
 };
 
 /* One bound socket. A range, or an address of both families, makes several. */
@@ -351,6 +410,30 @@ PENSTOCK_API enum penstock_status penstock_unpublish(penstock_stack* stack, cons
  * is none. So a list begins with the id 0. */
 PENSTOCK_API int penstock_next_port(const penstock_stack* stack, struct penstock_port* port);
 
+/* ---- Flows: who speaks to whom now. */
+
+struct penstock_flow {
+  uint32_t struct_size;
+  uint32_t next;     /* 0 begins a list; the library counts */
+  uint8_t direction; /* enum penstock_direction */
+  uint8_t protocol;  /* enum penstock_protocol */
+  uint8_t reserved[6];
+  struct penstock_endpoint guest; /* of ICMP the port is the identifier of its echo requests */
+  struct penstock_endpoint peer;  /* whom the guest speaks to; ingress: the host's client */
+  uint64_t bytes_to_host;         /* payload */
+  uint64_t bytes_to_guest;
+  uint64_t age; /* nanoseconds; of one that has ended: how long it lived */
+  /* "" where there is none. Valid until the list ends, or another begins. */
+  const char* name;  /* of `peer`, that the first bytes showed */
+  const char* state; /* "dialing", "established", "answered"; stack/stack.h has all */
+  const char* end;   /* of one that has ended: "reset by guest" */
+};
+
+/* Fills `flow` with the next row of a list, and returns 1; 0: that was all of it. The list is of
+ * the moment when it began, and one at a time: live connections, conversations of UDP and ICMP,
+ * then the connections that ended last (at most 64), newest first. */
+PENSTOCK_API int penstock_next_flow(penstock_stack* stack, struct penstock_flow* flow);
+
 /* ---- Events: what happened. */
 
 enum penstock_event_kind {
@@ -362,11 +445,6 @@ enum penstock_event_kind {
   PENSTOCK_EVENT_PUBLISHED = 5,   /* `peer` is where it is bound, `guest` where it leads */
   PENSTOCK_EVENT_UNPUBLISHED = 6,
   PENSTOCK_EVENT_POLICY_REPLACED = 7 /* of `layer` */
-};
-
-enum penstock_direction {
-  PENSTOCK_EGRESS = 0, /* opened by the guest */
-  PENSTOCK_INGRESS = 1 /* by a client of the host's */
 };
 
 struct penstock_event {
@@ -394,10 +472,6 @@ struct penstock_event {
 PENSTOCK_API int penstock_take_event(penstock_stack* stack, struct penstock_event* event);
 /* "flow-opened", as in `penstock events`; "" if it is not known. */
 PENSTOCK_API const char* penstock_event_kind_name(uint8_t kind);
-/* "10.0.2.15:80", "[fd00::15]:80"; without a port where that is 0; "" of family 0. Returns `text`,
- * cut to `text_bytes`; 56 are enough. */
-PENSTOCK_API const char* penstock_endpoint_text(const struct penstock_endpoint* endpoint,
-                                                char* text, size_t text_bytes);
 
 /* ---- Metrics, by stable name: those of `penstock run --stats-file`, "frames_to_host" or
  * "drop_tcp_checksum". */

@@ -14,6 +14,7 @@
 #include <new>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "relay/out_of_memory.h"
@@ -29,9 +30,13 @@ struct penstock_link {
 
 struct penstock_stack {
   std::unique_ptr<penstock::Stack> stack;
-  // What the last event's texts point to.
+  // What the last event's texts point to: of the thread that takes events.
   penstock::Event event;
   std::string event_name;
+  // The list of flows that was begun, and the last answer of penstock_explain.
+  std::vector<penstock::FlowInfo> flows;
+  penstock::Decision decision;
+  std::string explanation;
 };
 
 namespace penstock::c_abi {
@@ -86,6 +91,14 @@ void WriteSized(Struct value, Struct* to) {
   if (size > sizeof value) {
     std::memset(reinterpret_cast<char*>(to) + sizeof value, 0, size - sizeof value);
   }
+}
+
+// Whether the caller has said how large the struct is that is to be filled; if not, that is the
+// last error.
+template <typename Struct>
+[[nodiscard]] bool HasSize(const char* name, const Struct* to) noexcept {
+  return Guarded([&] { return CheckSizes(name, to, to->struct_size, to->struct_size); }) ==
+         PENSTOCK_OK;
 }
 
 [[nodiscard]] penstock_endpoint EndpointOf(const Endpoint& endpoint);

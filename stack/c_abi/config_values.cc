@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "stack/c_abi/boundary.h"
 
@@ -19,15 +20,24 @@ absl::Status Wrong(const char* field, const std::string& what) {
   return absl::InvalidArgumentError(absl::StrCat("penstock_config.", field, " ", what));
 }
 
-std::vector<std::string> Words(const char* text) {
+std::vector<std::string> Words(const char* text, char between = ' ') {
   std::vector<std::string> words;
   const std::string_view all = text == nullptr ? "" : text;
-  for (size_t at = 0; (at = all.find_first_not_of(' ', at)) != all.npos;) {
-    const size_t end = std::min(all.find(' ', at), all.size());
+  for (size_t at = 0; (at = all.find_first_not_of(between, at)) != all.npos;) {
+    const size_t end = std::min(all.find(between, at), all.size());
     words.emplace_back(all.substr(at, end - at));
     at = end;
   }
   return words;
+}
+
+// "a=b": what stands before the sign, which is taken off; empty if there is none.
+std::string TakeBefore(char sign, std::string& text) {
+  const size_t at = text.find(sign);
+  if (at == text.npos) return "";
+  std::string before = text.substr(0, at);
+  text.erase(0, at + 1);
+  return before;
 }
 
 absl::Status ReadAddress(const char* field, const char* text, IpAddress& address) {
@@ -82,7 +92,8 @@ absl::Status ReadSwitches(const penstock_config& from, Config& config) {
                  {"dns_off", from.dns_off, 1},
                  {"host_routes_off", from.host_routes_off, 1},
                  {"denial", from.denial, PENSTOCK_DENIAL_PAGE},
-                 {"udp_filtering", from.udp_filtering, PENSTOCK_UDP_NONE}};
+                 {"udp_filtering", from.udp_filtering, PENSTOCK_UDP_NONE},
+                 {"dns_intercept", from.dns_intercept, 1}};
   for (const auto& [field, value, last] : choices) {
     if (value > last) {
       return Wrong(field, absl::StrCat("is ", int{value}, ": it must be 0 to ", int{last}));
@@ -95,6 +106,7 @@ absl::Status ReadSwitches(const penstock_config& from, Config& config) {
   config.dhcp = from.dhcp_off == 0;
   config.router_advertisements = from.router_advertisements_off == 0;
   config.dns.enabled = from.dns_off == 0;
+  config.dns.intercept = from.dns_intercept != 0;
   config.follow_host_routes = from.host_routes_off == 0;
   config.denial_answer = static_cast<DenialAnswer>(from.denial);
   config.udp_filtering = static_cast<UdpFiltering>(from.udp_filtering);
@@ -104,18 +116,77 @@ absl::Status ReadSwitches(const penstock_config& from, Config& config) {
 static_assert(static_cast<int>(DenialAnswer::kPage) == PENSTOCK_DENIAL_PAGE);
 static_assert(static_cast<int>(UdpFiltering::kNone) == PENSTOCK_UDP_NONE);
 
+absl::Status ReadNameServer(const std::string& word, DnsConfig& dns) {
+  std::string text = word;
+  const std::string domain = TakeBefore('=', text);
+  const std::optional<IpAddress> address = IpAddress::Parse(text);
+  if (!address) {
+    return Wrong("name_servers",
+                 absl::StrCat("has \"", word, "\": write addresses with spaces between"));
+  }
+  if (domain.empty()) {
+    dns.upstreams.push_back({*address, kDnsPort});
+    return absl::OkStatus();
+  }
+  auto place = std::ranges::find(dns.domains, domain, &DnsDomain::domain);
+  if (place == dns.domains.end()) {
+    place = dns.domains.insert(place, {.domain = domain, .upstreams = {}});
+  }
+  place->upstreams.push_back({*address, kDnsPort});
+  return absl::OkStatus();
+}
+
+absl::Status ReadDnsHost(const std::string& word, DnsConfig& dns) {
+  std::string text = word;
+  DnsHost host{.name = TakeBefore('=', text), .addresses = {}};
+  for (const std::string& part : Words(text.c_str(), ',')) {
+    const std::optional<IpAddress> address = IpAddress::Parse(part);
+    if (!address || host.name.empty()) {
+      return Wrong("dns_hosts", absl::StrCat("has \"", word, "\": write it as db.test=10.1.2.3"));
+    }
+    host.addresses.push_back(*address);
+  }
+  dns.hosts.push_back(std::move(host));
+  return absl::OkStatus();
+}
+
 absl::Status ReadNames(const penstock_config& from, Config& config) {
   if (from.guest_host_name != nullptr) config.guest_host_name = from.guest_host_name;
+  if (from.resolv_conf != nullptr) config.dns.resolv_conf = from.resolv_conf;
   config.search_domains = Words(from.search_domains);
+  config.dns.zones = Words(from.dns_zones);
   for (const std::string& word : Words(from.name_servers)) {
-    const std::optional<IpAddress> address = IpAddress::Parse(word);
-    if (!address) {
-      return Wrong("name_servers",
-                   absl::StrCat("has \"", word, "\": write addresses with spaces between"));
-    }
-    config.dns.upstreams.push_back({*address, kDnsPort});
+    if (absl::Status status = ReadNameServer(word, config.dns); !status.ok()) return status;
+  }
+  for (const std::string& word : Words(from.dns_hosts)) {
+    if (absl::Status status = ReadDnsHost(word, config.dns); !status.ok()) return status;
   }
   return absl::OkStatus();
+}
+
+absl::Status ReadGuestPrefixes(const penstock_config& from, Config& config) {
+  for (const std::string& word : Words(from.guest_prefixes)) {
+    std::string length = word;
+    const std::optional<IpAddress> address = IpAddress::Parse(TakeBefore('/', length));
+    IpPrefix prefix;
+    if (!address || !absl::SimpleAtoi(length, &prefix.length)) {
+      return Wrong("guest_prefixes",
+                   absl::StrCat("has \"", word, "\": write networks such as 172.20.0.0/16"));
+    }
+    prefix.address = *address;
+    (address->is_v4() ? config.ipv4 : config.ipv6).guest_prefixes.push_back(prefix);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadDhcpPool(const penstock_config& from, Config& config) {
+  if (from.dhcp_pool == nullptr) return absl::OkStatus();
+  std::string last = from.dhcp_pool;
+  config.dhcp_pool_first = IpAddress::Parse(TakeBefore('-', last));
+  config.dhcp_pool_last = IpAddress::Parse(last);
+  if (config.dhcp_pool_first && config.dhcp_pool_last) return absl::OkStatus();
+  return Wrong("dhcp_pool", absl::StrCat("is \"", from.dhcp_pool,
+                                         "\": write two addresses, as in 10.0.2.15-10.0.2.99"));
 }
 
 absl::Status ReadPolicies(const penstock_config& from, Config& config) {
@@ -156,13 +227,15 @@ void ReadLimits(const penstock_config& from, Config& config) {
   ReadTimeout(from.inbound_dial_timeout, config.inbound_dial_timeout);
   ReadTimeout(from.silent_timeout, config.silent_timeout);
   ReadTimeout(from.stall_timeout, config.stall_timeout);
+  ReadTimeout(from.dhcp_lease_time, config.dhcp_lease_time);
 }
 
 }  // namespace
 
 absl::StatusOr<Config> ConfigFrom(const penstock_config& from) {
   Config config;
-  for (const auto read : {ReadFamilies, ReadSwitches, ReadNames, ReadPolicies}) {
+  for (const auto read :
+       {ReadFamilies, ReadSwitches, ReadNames, ReadGuestPrefixes, ReadDhcpPool, ReadPolicies}) {
     if (absl::Status status = read(from, config); !status.ok()) return status;
   }
   ReadLimits(from, config);

@@ -185,8 +185,14 @@ LinkCapabilities CapabilitiesOf(const penstock_link_options& options) {
 }  // namespace
 }  // namespace penstock::c_abi
 
-using namespace penstock;
-using namespace penstock::c_abi;
+using penstock::c_abi::CallbackLink;
+using penstock::c_abi::CapabilitiesOf;
+using penstock::c_abi::CheckCallbacks;
+using penstock::c_abi::FromDescriptor;
+using penstock::c_abi::Guarded;
+using penstock::c_abi::ReadOptions;
+using penstock::c_abi::ReadSized;
+using penstock::c_abi::TellNull;
 
 extern "C" {
 
@@ -226,7 +232,7 @@ penstock_status penstock_link_from_callbacks(const penstock_link_callbacks* call
     absl::Status status = ReadSized("penstock_link_callbacks", callbacks, read);
     if (status.ok()) status = CheckCallbacks(read);
     if (!status.ok()) return status;
-    handle->link = std::make_unique<CallbackLink>(read, c_abi::CapabilitiesOf(read_options));
+    handle->link = std::make_unique<CallbackLink>(read, CapabilitiesOf(read_options));
     *link = handle.release();
     return absl::OkStatus();
   });

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -117,8 +118,21 @@ absl::Status ReplacePolicy(Stack& stack, uint32_t layer, const char* text, uint3
 }  // namespace
 }  // namespace penstock::c_abi
 
-using namespace penstock;
-using namespace penstock::c_abi;
+using penstock::Clock;
+using penstock::PublishedPort;
+using penstock::Stack;
+using penstock::c_abi::CreateStack;
+using penstock::c_abi::Guarded;
+using penstock::c_abi::HasSize;
+using penstock::c_abi::NanosecondsOf;
+using penstock::c_abi::PortOf;
+using penstock::c_abi::PublishSpec;
+using penstock::c_abi::ReplacePolicy;
+using penstock::c_abi::TellNull;
+using penstock::c_abi::TimeOf;
+using penstock::c_abi::UnpublishSelected;
+using penstock::c_abi::WithoutThrowing;
+using penstock::c_abi::WriteSized;
 
 extern "C" {
 
@@ -189,13 +203,11 @@ penstock_status penstock_unpublish(penstock_stack* stack, const char* selector, 
 }
 
 int penstock_next_port(const penstock_stack* stack, penstock_port* port) {
+  if (!HasSize("penstock_port", port)) return 0;
   return WithoutThrowing([&] {
-    for (const PublishedPort& published : stack->stack->PublishedPorts()) {
-      if (published.id <= port->id) continue;
-      WriteSized(PortOf(published), port);
-      return 1;
-    }
-    return 0;
+    const std::optional<PublishedPort> next = stack->stack->NextPublishedPort(port->id);
+    if (next) WriteSized(PortOf(*next), port);
+    return next ? 1 : 0;
   });
 }
 

@@ -2,27 +2,22 @@
  * is this program. Ends with 0, or with the line of what was not as it should be. */
 #define _POSIX_C_SOURCE 200809L
 
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "stack/penstock.h"
-
-#define EXPECT(what)                                                                            \
-  do {                                                                                          \
-    if (!(what)) {                                                                              \
-      fprintf(stderr, "calls.c:%d: not so: %s (%s)\n", __LINE__, #what, penstock_last_error()); \
-      exit(1);                                                                                  \
-    }                                                                                           \
-  } while (0)
+#include "tests/abi/expect.h"
 
 /* An ARP request from 10.0.2.15 (RFC 826): who has 10.0.2.2? */
 static const unsigned char kWhoHasTheGateway[42] = {
     0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0,  0, 0, 0,  0x15, 0x08, 0x06, 0, 1, 8, 0,  6, 4, 0,
     1,    0x02, 0,    0,    0,    0,    0x15, 10, 0, 2, 15, 0,    0,    0,    0, 0, 0, 10, 0, 2, 2};
-enum { kSenderMacAt = 22, kTimeoutMs = 20000 };
+enum { kSenderMacAt = 22, kUdpDataAt = 42, kTimeoutMs = 20000 };
 
 /* The guest's end of the link. */
 struct guest {
@@ -32,7 +27,70 @@ struct guest {
   int answers;   /* of the gateway that came */
   int gone;
   int released;
+  unsigned char datagram[128]; /* sent once, if it has a length; and what UDP came to it */
+  size_t datagram_bytes;
+  unsigned char received[128];
+  size_t received_bytes;
 };
+
+/* A datagram from 10.0.2.15:4000 to 10.0.2.`host` (RFC 768; no checksum). */
+static void MakeDatagram(struct guest* guest, unsigned char host, unsigned port, const void* data,
+                         size_t bytes) {
+  const unsigned char head[kUdpDataAt] = {0x52,
+                                          0x55,
+                                          0x0a,
+                                          0,
+                                          2,
+                                          2,
+                                          0x02,
+                                          0,
+                                          0,
+                                          0,
+                                          0,
+                                          0x15,
+                                          0x08,
+                                          0, /* Ethernet */
+                                          0x45,
+                                          0,
+                                          0,
+                                          0,
+                                          0,
+                                          1,
+                                          0x40,
+                                          0,
+                                          64,
+                                          17,
+                                          0,
+                                          0,
+                                          10,
+                                          0,
+                                          2,
+                                          15,
+                                          10,
+                                          0,
+                                          2,
+                                          host, /* IP */
+                                          4000 >> 8,
+                                          4000 & 0xff,
+                                          (unsigned char)(port >> 8),
+                                          (unsigned char)port,
+                                          0,
+                                          0,
+                                          0,
+                                          0};
+  unsigned char* frame = guest->datagram;
+  EXPECT(kUdpDataAt + bytes <= sizeof guest->datagram);
+  memcpy(frame, head, sizeof head);
+  memcpy(frame + sizeof head, data, bytes);
+  frame[17] = (unsigned char)(28 + bytes);
+  frame[39] = (unsigned char)(8 + bytes);
+  uint32_t sum = 0;
+  for (int i = 14; i < 34; i += 2) sum += (uint32_t)frame[i] << 8 | frame[i + 1];
+  sum = (sum & 0xffff) + (sum >> 16);
+  frame[24] = (unsigned char)(~sum >> 8);
+  frame[25] = (unsigned char)~sum;
+  guest->datagram_bytes = sizeof head + bytes;
+}
 
 static size_t Receive(void* context, struct penstock_frame_to_host* frames, size_t count) {
   struct guest* guest = context;
@@ -41,6 +99,11 @@ static size_t Receive(void* context, struct penstock_frame_to_host* frames, size
     EXPECT(frames[filled].room_bytes >= 65600 && frames[filled].length == 0);
     memcpy(frames[filled].room, kWhoHasTheGateway, sizeof kWhoHasTheGateway);
     frames[filled].length = (uint32_t)guest->length;
+  }
+  if (filled < count && guest->datagram_bytes != 0) {
+    memcpy(frames[filled].room, guest->datagram, guest->datagram_bytes);
+    frames[filled++].length = (uint32_t)guest->datagram_bytes;
+    guest->datagram_bytes = 0;
   }
   return filled;
 }
@@ -63,6 +126,10 @@ static size_t Send(void* context, const struct penstock_frame_to_guest* frames, 
     const unsigned char mac[6] = {0x52, 0x55, 0x0a, 0, 2, 2};
     if (frame[12] == 8 && frame[13] == 6 && frame[21] == 2) {
       guest->answers += memcmp(frame + kSenderMacAt, mac, sizeof mac) == 0;
+    }
+    if (frame[12] == 8 && frame[13] == 0 && frame[23] == IPPROTO_UDP) {
+      memcpy(guest->received, frame, sizeof frame);
+      guest->received_bytes = length;
     }
   }
   return count;
@@ -146,12 +213,22 @@ static void TestWrongConfigs(void) {
   WRONG("tenant_policy:1:", .tenant_policy = "allow everything");
   WRONG("name_servers has \"x\"", .name_servers = "192.0.2.1 x");
   WRONG("relay_threads", .relay_threads = 65);
+  WRONG("name_servers has \"corp.example=x\"", .name_servers = "corp.example=x");
+  WRONG("dns_hosts has \"db.test\"", .dns_hosts = "db.test");
+  WRONG("dns.hosts has \"db.test\" with 0", .dns_hosts = "db.test=");
+  WRONG("dns.zones has \"a..b\"", .dns_zones = "test a..b");
+  WRONG("dns_intercept is 3", .dns_intercept = 3);
+  WRONG("guest_prefixes has \"172.20.0.0\"", .guest_prefixes = "172.20.0.0");
+  WRONG("guest_prefixes has 10.0.2.0/24", .guest_prefixes = "fd20::/64 10.0.2.0/24");
+  WRONG("dhcp_pool is \"10.0.2.15\"", .dhcp_pool = "10.0.2.15");
+  WRONG("dhcp_pool", .dhcp_pool = "10.0.2.99-10.0.2.15");
+  WRONG("dhcp_lease_time", .dhcp_lease_time = 1);
   /* Of a newer header: what this library does not have must be 0. */
   struct {
     struct penstock_config config;
     uint64_t newer;
   } grown = {{.struct_size = sizeof grown}, 1};
-  Refused(&grown.config, "at byte 200");
+  Refused(&grown.config, "at byte 248");
   grown.newer = 0;
   struct guest guest = {0};
   penstock_stack* stack = NULL;
@@ -213,6 +290,60 @@ static void TestFrames(void) {
   EXPECT(guest.released == 1);
 }
 
+/* Names that are answered here: a question of type A, and what comes back. */
+static void TestNames(void) {
+  static const unsigned char kQuestion[] = {0x12, 0x34, 1, 0,   0,   1,   0,   0, 0, 0, 0, 0, 2,
+                                            'd',  'b',  4, 't', 'e', 's', 't', 0, 0, 1, 0, 1};
+  static const unsigned char kAddress[] = {0, 4, 10, 1, 2, 3};
+  const struct penstock_config config = {.struct_size = sizeof config,
+                                         .dns_hosts = "db.test=10.1.2.3,fd99::3 web.test=10.1.2.4",
+                                         .dns_zones = "test",
+                                         .name_servers = "192.0.2.1 corp.example=192.0.2.53",
+                                         .guest_prefixes = "172.20.0.0/16 fd20::/64",
+                                         .dhcp_pool = "10.0.2.15-10.0.2.99",
+                                         .dhcp_lease_time = UINT64_C(60000000000),
+                                         .resolv_conf = "/dev/null"};
+  struct guest guest = {.to_send = 1, .length = sizeof kWhoHasTheGateway};
+  penstock_stack* stack = NULL;
+  EXPECT(penstock_create(&config, LinkTo(&guest), &stack) == PENSTOCK_OK);
+  MakeDatagram(&guest, 3, 53, kQuestion, sizeof kQuestion);
+  Pass(stack, 0);
+  EXPECT(guest.received_bytes > kUdpDataAt);
+  const unsigned char* end = guest.received + guest.received_bytes;
+  EXPECT(guest.received[kUdpDataAt + 1] == 0x34 && guest.received_bytes < sizeof guest.received);
+  EXPECT(memcmp(end - sizeof kAddress, kAddress, sizeof kAddress) == 0);
+  penstock_destroy(stack);
+}
+
+/* A datagram to the host's loopback is a flow, until it is forgotten. */
+static void TestFlows(void) {
+  const int host = socket(AF_INET, SOCK_DGRAM, 0);
+  struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t own_bytes = sizeof own;
+  EXPECT(bind(host, (struct sockaddr*)&own, sizeof own) == 0);
+  EXPECT(getsockname(host, (struct sockaddr*)&own, &own_bytes) == 0);
+  struct guest guest = {.to_send = 1, .length = sizeof kWhoHasTheGateway};
+  const struct penstock_config config = {.struct_size = sizeof config, .host_loopback = 1};
+  penstock_stack* stack = NULL;
+  EXPECT(penstock_create(&config, LinkTo(&guest), &stack) == PENSTOCK_OK);
+  struct penstock_flow flow = {.struct_size = sizeof flow};
+  EXPECT(penstock_next_flow(stack, &flow) == 0);
+  const unsigned port = ntohs(own.sin_port);
+  MakeDatagram(&guest, 2, port, "hello", 5);
+  Pass(stack, 0);
+  EXPECT(penstock_next_flow(stack, &flow) == 1 && flow.next == 1);
+  EXPECT(flow.protocol == PENSTOCK_UDP && flow.direction == PENSTOCK_EGRESS);
+  EXPECT(flow.guest.port == 4000 && flow.peer.port == port && flow.peer.address[3] == 2);
+  EXPECT(flow.bytes_to_host == 5 && strcmp(flow.state, "unanswered") == 0);
+  EXPECT(strcmp(flow.name, "") == 0 && strcmp(flow.end, "") == 0);
+  EXPECT(penstock_next_flow(stack, &flow) == 0);
+  flow = (struct penstock_flow){.struct_size = 0};
+  EXPECT(penstock_next_flow(stack, &flow) == 0);
+  EXPECT(strstr(penstock_last_error(), "penstock_flow.struct_size is 0") != NULL);
+  penstock_destroy(stack);
+  close(host);
+}
+
 static void TestPorts(void) {
   struct guest guest = {0};
   penstock_stack* stack = StackOn(&guest);
@@ -265,6 +396,42 @@ static void TestPolicyAndPost(void) {
   penstock_destroy(stack);
 }
 
+static void TestExplain(void) {
+  struct guest guest = {0};
+  penstock_stack* stack = StackOn(&guest);
+  struct penstock_question question = {
+      .struct_size = sizeof question,
+      .protocol = PENSTOCK_TCP,
+      .peer = {.address = {10, 1, 2, 3}, .port = 5432, .family = 4},
+  };
+  struct penstock_answer answer = {.struct_size = sizeof answer};
+  EXPECT(penstock_explain(stack, &question, &answer) == PENSTOCK_OK);
+  EXPECT(answer.verdict == PENSTOCK_VERDICT_ALLOW && answer.rule_line == 0 && !*answer.rule);
+  EXPECT(penstock_set_policy(stack, PENSTOCK_LAYER_TENANT,
+                             "allow egress example.test:5432/tcp\n"
+                             "deny egress  @private # why not\ndefault egress allow",
+                             0) == PENSTOCK_OK);
+  EXPECT(penstock_explain(stack, &question, &answer) == PENSTOCK_OK);
+  EXPECT(answer.verdict == PENSTOCK_VERDICT_DENY && answer.rule_line == 2);
+  EXPECT(strcmp(answer.rule, "deny egress @private") == 0);
+  EXPECT(strstr(answer.text, "deny egress @private") != NULL);
+  question.name = "Example.TEST.";
+  EXPECT(penstock_explain(stack, &question, &answer) == PENSTOCK_OK);
+  EXPECT(strstr(answer.text, "example.test") != NULL);
+  question.name = "no name";
+  EXPECT(penstock_explain(stack, &question, &answer) == PENSTOCK_INVALID_ARGUMENT);
+  question.name = NULL;
+  question.protocol = PENSTOCK_ICMP;
+  EXPECT(penstock_explain(stack, &question, &answer) == PENSTOCK_INVALID_ARGUMENT);
+  question.peer.port = 0;
+  EXPECT(penstock_explain(stack, &question, &answer) == PENSTOCK_OK);
+  question.peer.family = 5;
+  EXPECT(penstock_explain(stack, &question, &answer) == PENSTOCK_INVALID_ARGUMENT);
+  answer.struct_size = 0;
+  EXPECT(penstock_explain(stack, &question, &answer) == PENSTOCK_INVALID_ARGUMENT);
+  penstock_destroy(stack);
+}
+
 static void TestMetrics(void) {
   struct guest guest = {0};
   penstock_stack* stack = StackOn(&guest);
@@ -285,8 +452,11 @@ int main(void) {
   TestWrongConfigs();
   TestWrongLinks();
   TestFrames();
+  TestNames();
+  TestFlows();
   TestPorts();
   TestPolicyAndPost();
+  TestExplain();
   TestMetrics();
   return 0;
 }

@@ -62,6 +62,9 @@ IS(PENSTOCK_EVENT_UNPUBLISHED, 6);
 IS(PENSTOCK_EVENT_POLICY_REPLACED, 7);
 IS(PENSTOCK_EGRESS, 0);
 IS(PENSTOCK_INGRESS, 1);
+IS(PENSTOCK_VERDICT_ALLOW, 0);
+IS(PENSTOCK_VERDICT_DENY, 1);
+IS(PENSTOCK_VERDICT_LOOK, 2);
 
 SIZE(penstock_link_options, 16);
 AT(penstock_link_options, mtu_max, 4);
@@ -92,10 +95,11 @@ AT(penstock_link_callbacks, send, 24);
 AT(penstock_link_callbacks, ended, 32);
 AT(penstock_link_callbacks, release, 40);
 
-SIZE(penstock_config, 200);
+SIZE(penstock_config, 248);
 AT(penstock_config, mtu, 4);
 AT(penstock_config, ipv4_off, 8);
 AT(penstock_config, udp_filtering, 16);
+AT(penstock_config, dns_intercept, 17);
 AT(penstock_config, ipv4_gateway, 24);
 AT(penstock_config, ipv6_guest, 64);
 AT(penstock_config, ipv4_prefix_length, 72);
@@ -112,6 +116,12 @@ AT(penstock_config, dial_timeout, 152);
 AT(penstock_config, stall_timeout, 176);
 AT(penstock_config, warn, 184);
 AT(penstock_config, warn_context, 192);
+AT(penstock_config, dns_hosts, 200);
+AT(penstock_config, dns_zones, 208);
+AT(penstock_config, guest_prefixes, 216);
+AT(penstock_config, resolv_conf, 224);
+AT(penstock_config, dhcp_pool, 232);
+AT(penstock_config, dhcp_lease_time, 240);
 
 SIZE(penstock_endpoint, 20);
 AT(penstock_endpoint, port, 16);
@@ -125,6 +135,31 @@ AT(penstock_port, bound, 16);
 AT(penstock_port, guest, 36);
 AT(penstock_port, flows_live, 56);
 AT(penstock_port, bytes_to_host, 80);
+
+SIZE(penstock_question, 40);
+AT(penstock_question, direction, 4);
+AT(penstock_question, protocol, 5);
+AT(penstock_question, peer, 8);
+AT(penstock_question, name, 32);
+
+SIZE(penstock_answer, 32);
+AT(penstock_answer, verdict, 4);
+AT(penstock_answer, rule_line, 8);
+AT(penstock_answer, rule, 16);
+AT(penstock_answer, text, 24);
+
+SIZE(penstock_flow, 104);
+AT(penstock_flow, next, 4);
+AT(penstock_flow, direction, 8);
+AT(penstock_flow, protocol, 9);
+AT(penstock_flow, guest, 16);
+AT(penstock_flow, peer, 36);
+AT(penstock_flow, bytes_to_host, 56);
+AT(penstock_flow, bytes_to_guest, 64);
+AT(penstock_flow, age, 72);
+AT(penstock_flow, name, 80);
+AT(penstock_flow, state, 88);
+AT(penstock_flow, end, 96);
 
 SIZE(penstock_event, 120);
 AT(penstock_event, kind, 4);
