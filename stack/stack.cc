@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -53,6 +55,15 @@ Event EventOf(EventKind kind, const PublishedPort& port) {
 
 // ---------------------------------------------------------------- the facade
 
+int PollTimeout(Time now, Time deadline) {
+  using std::chrono::milliseconds;
+  if (deadline == kNever) return -1;
+  if (deadline <= now) return 0;
+  constexpr int64_t kMax = std::numeric_limits<int>::max();
+  return static_cast<int>(
+      std::min<int64_t>(std::chrono::ceil<milliseconds>(deadline - now).count(), kMax));
+}
+
 Stack::Stack(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Stack::~Stack() = default;
 
@@ -81,6 +92,16 @@ absl::StatusOr<std::vector<PublishedPort>> Stack::Publish(const PortSpec& spec) 
 }
 absl::Status Stack::Unpublish(std::span<const uint32_t> ids, LiveFlows live) {
   return impl_->Unpublish(ids, live);
+}
+absl::Status Stack::Unpublish(const PortSelector& selector, LiveFlows live) {
+  std::vector<uint32_t> ids;
+  for (const PublishedPort& port : PublishedPorts()) {
+    if (Matches(selector, port)) ids.push_back(port.id);
+  }
+  if (ids.empty()) {
+    return absl::NotFoundError(absl::StrCat("nothing is published as ", ToString(selector)));
+  }
+  return Unpublish(ids, live);
 }
 std::vector<PublishedPort> Stack::PublishedPorts() const { return impl_->publisher().List(); }
 std::optional<PublishedPort> Stack::NextPublishedPort(uint32_t id) const {

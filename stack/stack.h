@@ -2,8 +2,10 @@
 //
 //   auto stack = Stack::Create({.host_loopback = true}, std::move(link));
 //   while (running) {
-//     Time deadline = (*stack)->Poll(Clock::now());
-//     WaitReadable((*stack)->descriptor(), deadline);   // poll(2), epoll, …
+//     const Time now = Clock::now();
+//     const Time deadline = (*stack)->Poll(now);
+//     pollfd readable{.fd = (*stack)->descriptor(), .events = POLLIN, .revents = 0};
+//     poll(&readable, 1, PollTimeout(now, deadline));   // or epoll, io_context, …
 //   }
 //
 // Poll does a bounded amount of work and never blocks. Whatever needs the stack
@@ -22,6 +24,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "publisher/port_selector.h"
 #include "publisher/port_spec.h"
 #include "publisher/published_port.h"
 #include "relay/endpoint.h"
@@ -49,6 +52,10 @@ struct FlowInfo {
   uint64_t bytes_to_guest = 0;
   Duration age{};  // for closed ones: how long the flow lived
 };
+
+// A deadline as poll(2) and epoll_wait want it: milliseconds from `now` on, rounded up, so that
+// nobody wakes before it; 0 if it has come, -1 for kNever.
+[[nodiscard]] int PollTimeout(Time now, Time deadline);
 
 // What becomes of the flows of a port that is published no longer.
 enum class LiveFlows : uint8_t { kKeep, kReset };
@@ -98,6 +105,8 @@ class Stack {
   // free. NotFound, and nothing was done, if an id is not there. Poll thread; waits
   // likewise.
   [[nodiscard]] absl::Status Unpublish(std::span<const uint32_t> ids, LiveFlows live);
+  // All ports that `selector` means; NotFound if it means none.
+  [[nodiscard]] absl::Status Unpublish(const PortSelector& selector, LiveFlows live);
   // In the order of their ids. Poll thread.
   [[nodiscard]] std::vector<PublishedPort> PublishedPorts() const;
   // The one with the lowest id above this one, which need not be there. Poll thread.

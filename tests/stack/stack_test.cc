@@ -6,6 +6,8 @@
 #include <signal.h>
 
 #include <atomic>
+#include <chrono>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -92,6 +94,18 @@ TEST(StackPollTest, AnIdleStackWantsNothing) {
   EXPECT_FALSE(world.Awake());
   EXPECT_EQ(world.stack->Snapshot().polls, 2u);
   EXPECT_FALSE(world.stack->link_ended());
+}
+
+TEST(StackPollTest, ATimeoutForPollIsNeverShort) {
+  using std::chrono::nanoseconds;
+  const Time now{std::chrono::hours(1)};
+  EXPECT_EQ(PollTimeout(now, now - nanoseconds(1)), 0);
+  EXPECT_EQ(PollTimeout(now, now), 0);
+  EXPECT_EQ(PollTimeout(now, now + nanoseconds(1)), 1);
+  EXPECT_EQ(PollTimeout(now, now + std::chrono::milliseconds(7)), 7);
+  EXPECT_EQ(PollTimeout(now, now + nanoseconds(7'000'001)), 8);
+  EXPECT_EQ(PollTimeout(now, now + std::chrono::hours(24 * 365)), std::numeric_limits<int>::max());
+  EXPECT_EQ(PollTimeout(now, kNever), -1);
 }
 
 TEST(StackPollTest, AFrameWakesAndACompletePassIsQuiet) {

@@ -4,9 +4,7 @@
 // and with it the program.
 #include <poll.h>
 
-#include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <thread>
@@ -45,13 +43,6 @@ int Fail(const absl::Status& status) {
   return 1;
 }
 
-// As poll(2) wants it; an hour is as good as never.
-int Milliseconds(penstock::Duration duration) {
-  using std::chrono::milliseconds;
-  const auto bounded = std::min<penstock::Duration>(duration, std::chrono::hours(1));
-  return static_cast<int>(std::chrono::ceil<milliseconds>(bounded).count());
-}
-
 }  // namespace
 
 // [embed]
@@ -67,7 +58,7 @@ int main() {
     const penstock::Time now = penstock::Clock::now();
     const penstock::Time deadline = (*stack)->Poll(now);
     pollfd readable{.fd = (*stack)->descriptor(), .events = POLLIN, .revents = 0};
-    poll(&readable, 1, Milliseconds(deadline - now));
+    poll(&readable, 1, penstock::PollTimeout(now, deadline));
   }
 
   machine.join();

@@ -410,6 +410,17 @@ TEST_P(InboundTest, RemovedPortRefusesAndKeepsOrCutsItsFlows) {
   EXPECT_EQ(counters().inbound_cut, 1u);
 }
 
+TEST_P(InboundTest, PortsAreRemovedBySelector) {
+  Begin();
+  const PortSelector all{.host = {1, 65535}};
+  const PortSelector none{
+      .host = {1, 65535}, .guest = PortRange{1, 65535}, .protocol = PortProtocol::kUdp};
+  EXPECT_TRUE(absl::IsNotFound(guest().stack().Unpublish(none, LiveFlows::kKeep)));
+  EXPECT_FALSE(guest().stack().PublishedPorts().empty());
+  EXPECT_TRUE(guest().stack().Unpublish(all, LiveFlows::kKeep).ok());
+  EXPECT_TRUE(guest().stack().PublishedPorts().empty());
+}
+
 // A guest that is slow to answer: the burst waits in the kernel's backlog, and nobody is
 // refused.
 TEST_P(InboundTest, BurstWaitsWhileTheGuestOwesAnswers) {
