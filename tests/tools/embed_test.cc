@@ -1,4 +1,4 @@
-// The embedding example works, and the README quotes it as it is.
+// The embedding example works, and the README quotes it and the miniature runtime as they are.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -27,15 +27,21 @@ TEST(EmbedTest, GetsAnAnswerFromTheGatewayAndEnds) {
             "frames from the guest: 1, to the guest: 1, dropped: 0\n");
 }
 
-TEST(EmbedTest, TheReadmeQuotesItAsItIs) {
-  const std::string source =
-      ReadFile(std::string(PENSTOCK_SOURCE_DIR) + "/tools/examples/embed.cc");
-  const std::string readme = ReadFile(std::string(PENSTOCK_SOURCE_DIR) + "/README.md");
-  const std::string region = Between(source, "// [embed]\n", "// [/embed]");
+// The part of an example between two markers, and the README's block of the same name.
+void ExpectQuoted(const std::string& example, const std::string& marker) {
+  const std::string top = PENSTOCK_SOURCE_DIR;
+  const std::string source = ReadFile(top + "/tools/examples/" + example);
+  const std::string region = Between(source, "// [" + marker + "]\n", "// [/" + marker + "]");
   EXPECT_GT(region.size(), 100u);
-  const std::string quote = Between(readme, "<!-- embed -->\n", "<!-- /embed -->");
+  const std::string quote = Between(ReadFile(top + "/README.md"), "<!-- " + marker + " -->\n",
+                                    "<!-- /" + marker + " -->");
   EXPECT_EQ(quote, "```cpp\n" + region + "```\n")
-      << "copy the part between the markers of tools/examples/embed.cc into README.md";
+      << "copy the part between the markers of tools/examples/" << example << " into README.md";
+}
+
+TEST(EmbedTest, TheReadmeQuotesItAsItIs) {
+  ExpectQuoted("embed.cc", "embed");
+  ExpectQuoted("mini_runtime.cc", "loop");
 }
 
 }  // namespace

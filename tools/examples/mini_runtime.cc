@@ -231,7 +231,7 @@ void RunByPoll(Runtime& runtime, int signals) {
     pollfd ready[] = {{.fd = runtime.descriptor(), .events = POLLIN, .revents = 0},
                       {.fd = STDIN_FILENO, .events = POLLIN, .revents = 0},
                       {.fd = signals, .events = POLLIN, .revents = 0}};
-    poll(ready, 3, runtime.running() ? PollTimeout(now, deadline) : 0);
+    poll(ready, 3, PollTimeout(now, deadline));
     if (ready[1].revents != 0) runtime.ReadOrders();
     if (ready[2].revents != 0) runtime.Stop();
   }
@@ -297,12 +297,6 @@ int Fail(const char* what, const std::string& why) {
   return 1;
 }
 
-bool IsSeqpacket(int descriptor) {
-  int type = 0;
-  socklen_t length = sizeof type;
-  return getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_SEQPACKET;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -312,7 +306,11 @@ int main(int argc, char** argv) {
     return 2;
   }
   const int queue = std::atoi(argv[argc - 1]);
-  if (!IsSeqpacket(queue)) return Fail("FD", "pass one end of a seqpacket socket");
+  int type = 0;
+  socklen_t length = sizeof type;
+  if (getsockopt(queue, SOL_SOCKET, SO_TYPE, &type, &length) != 0 || type != SOCK_SEQPACKET) {
+    return Fail("FD", "pass one end of a seqpacket socket");
+  }
   // Before there are threads, which inherit it: signals come by a descriptor, to the loop.
   sigset_t ending;
   sigemptyset(&ending);
@@ -344,6 +342,7 @@ int main(int argc, char** argv) {
   } else {
     RunByPoll(runtime, signals);
   }
+  (void)runtime.Pass(Clock::now());  // what the last orders brought
 
   const CounterSnapshot counters = (*stack)->Snapshot();
   std::printf("frames_to_host %zu\nframes_to_guest %zu\nflows_opened %zu\n",
