@@ -120,6 +120,12 @@ class Counts:
         return self.calls("malloc")
 
 
+def counts_in(data):
+    """Of what calls_preload.cc has written."""
+    return Counts({name.rstrip(b"\0").decode(): tuple(count)
+                   for name, *count in COUNT.iter_unpack(data)})
+
+
 class Counted:
     """Mixed into a penstock of topology.py."""
 
@@ -133,9 +139,7 @@ class Counted:
 
     def counts(self):
         with open(self.counts_file, "rb") as file:
-            data = file.read()
-        return Counts({name.rstrip(b"\0").decode(): tuple(count)
-                       for name, *count in COUNT.iter_unpack(data)})
+            return counts_in(file.read())
 
 
 class CountedOneThread(Counted, PenstockOneThread):
