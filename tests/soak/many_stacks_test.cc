@@ -56,7 +56,7 @@ constexpr bool kSanitized = false;
 constexpr int kThreads = 2, kStacksEach = 5, kFlows = 100;
 constexpr auto kLimit = 60s;                 // of whatever has to come
 constexpr auto kBetweenChanges = 40ms;       // at most, on each thread
-constexpr int kChangesMin = 10;              // on each, however slow it is
+constexpr int kChangesMin = 4;               // on each, however slow it is
 constexpr size_t kQuestionBytesMax = 1'400;  // fits a segment
 // What malloc holds besides: threads' caches, and what lives as long as the process.
 constexpr size_t kHeapSlack = 16 << 10, kResidentSlack = 8 << 20;
