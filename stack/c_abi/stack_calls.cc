@@ -5,7 +5,6 @@
 #include <limits>
 #include <optional>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "publisher/port_selector.h"
@@ -91,14 +90,7 @@ absl::Status UnpublishSelected(Stack& stack, const char* text, uint32_t live) {
   if (!selector.ok()) return selector.status();
   const auto flows = LiveFlowsOf(live);
   if (!flows.ok()) return flows.status();
-  std::vector<uint32_t> ids;
-  for (const PublishedPort& port : stack.PublishedPorts()) {
-    if (Matches(*selector, port)) ids.push_back(port.id);
-  }
-  if (ids.empty()) {
-    return absl::NotFoundError(absl::StrCat("nothing is published that \"", text, "\" means"));
-  }
-  return stack.Unpublish(ids, *flows);
+  return stack.Unpublish(*selector, *flows);
 }
 
 absl::Status ReplacePolicy(Stack& stack, uint32_t layer, const char* text, uint32_t live) {

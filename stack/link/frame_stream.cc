@@ -147,7 +147,7 @@ size_t FrameStream::Take(std::span<const uint8_t>& stream, std::span<FrameToHost
   while (count < frames.size() && stream.size() >= kStreamLengthBytes) {
     const uint32_t length = LengthAt(stream.data());
     if (!IsLength(length)) {
-      stream = {};
+      stream = stream.first(0);
       break;
     }
     if (stream.size() < kStreamLengthBytes + length) break;
