@@ -503,8 +503,8 @@ void Engine::Tick(std::span<Pcb* const> pcbs) {
   // The ticks themselves count time only while something is armed: what lwIP
   // measures with them is always in flight, and therefore armed, meanwhile.
   for (Pcb* pcb : pcbs) {
+    if (pcb->alive() && pcb->must_cut_) Cut(*pcb);
     if (!pcb->alive()) continue;
-    if (pcb->must_cut_) Cut(*pcb);
     struct tcp_pcb* raw = pcb->pcb_;
     const std::array<uint8_t, 2> before = {raw->nrtx, raw->persist_probe};
     Scope scope(*this, pcb);
