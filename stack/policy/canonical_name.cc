@@ -21,11 +21,10 @@ std::optional<std::string> CanonicalName(std::string_view name) {
     if (c == '.') {
       if (label_bytes == 0) return std::nullopt;
       label_bytes = 0;
-    } else if (!IsDigit(c) && !IsLower(c) && c != '-' && c != '_') {
-      return std::nullopt;
-    } else if (++label_bytes > kLabelBytesMax) {
-      return std::nullopt;
+      continue;
     }
+    const bool allowed = IsDigit(c) || IsLower(c) || c == '-' || c == '_';
+    if (!allowed || ++label_bytes > kLabelBytesMax) return std::nullopt;
   }
   if (label_bytes == 0) return std::nullopt;
   return canonical;

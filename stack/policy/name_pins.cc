@@ -87,6 +87,7 @@ std::vector<NamePins::Seen> NamePins::At(const IpAddress& address, Time now) con
   std::sort(live.begin(), live.end(),
             [](const Pin* a, const Pin* b) { return a->answered > b->answered; });
   std::vector<Seen> seen;
+  seen.reserve(live.size());
   for (const Pin* pin : live) seen.push_back({.name = pin->name, .end = pin->deadline});
   return seen;
 }

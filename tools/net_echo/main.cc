@@ -28,7 +28,7 @@ using asio::ip::tcp;
 using asio::ip::udp;
 using boost::system::error_code;
 
-constexpr size_t kStreamBufferBytes = 64 * 1024;
+constexpr size_t kStreamBufferBytes = size_t{64} << 10;
 constexpr size_t kDatagramBytesMax = 65'535;
 constexpr auto kAcceptPause = std::chrono::milliseconds(50);
 constexpr auto kWithError = asio::as_tuple(asio::use_awaitable);

@@ -64,7 +64,7 @@ absl::Status Furnish(const AttachOptions& options, const Target& target, int cha
   const absl::StatusOr<std::unique_ptr<Link>> tap = OpenTap(TapFor(options.common, options.tap));
   if (!tap.ok()) return tap.status();
   if (!options.no_configure) {
-    const absl::Status configured = ConfigureNamespace(InterfaceFor(options.common, options.tap));
+    absl::Status configured = ConfigureNamespace(InterfaceFor(options.common, options.tap));
     if (!configured.ok()) return configured;
   }
   return SendTap(channel, (*tap)->descriptor());
@@ -144,14 +144,14 @@ absl::Status Attach(AttachOptions options, const SignalMask& mask) {
   absl::StatusOr<Lifetime> lifetime = Lifetime::Create(mask);
   if (!lifetime.ok()) return lifetime.status();
   if (!target->path.empty()) {
-    const absl::Status watched = lifetime->WatchPath(target->path, target->network.get());
+    absl::Status watched = lifetime->WatchPath(target->path, target->network.get());
     if (!watched.ok()) return watched;
   }
 
   absl::StatusOr<Descriptor> tap = MakeTap(options, *target);
   if (!tap.ok()) return tap.status();
   if (target->process.valid()) {
-    const absl::Status watched = lifetime->WatchProcess(std::move(target->process));
+    absl::Status watched = lifetime->WatchProcess(std::move(target->process));
     if (!watched.ok()) return watched;
   }
   target->network.Reset();  // only the tap keeps the namespace from here on

@@ -22,6 +22,7 @@ namespace penstock::tool {
 namespace {
 
 struct Call {
+  // Lists of calls are written without its name. NOLINTNEXTLINE(google-explicit-constructor)
   Call(int called, std::vector<scmp_arg_cmp> conditions = {})
       : number(called), when(std::move(conditions)) {}
 

@@ -23,7 +23,7 @@ bool IsOfName(const Event& event) {
 std::string Subject(const Event& event) {
   const std::string protocol = Text(Name(event.protocol));
   if (IsOfName(event)) {
-    const std::string name =
+    std::string name =
         HasPlainName(event) ? "the name " + Text(event.name.view()) : std::string("a name");
     if (event.reason == Name(DnsOutcome::kDenied)) return name;
     return absl::StrCat(name, " at ", event.peer.address.ToString(), ", which is not public");

@@ -142,7 +142,7 @@ absl::Status GuestNetwork::OpenSocket() {
       setsockopt(socket_.get(), SOL_SOCKET, SO_BINDTODEVICE, name_.c_str(),
                  static_cast<socklen_t>(name_.size())) != 0 ||
       bind(socket_.get(), reinterpret_cast<const sockaddr*>(&own), sizeof own) != 0) {
-    const absl::Status failed = ErrnoStatus("cannot open a socket for DHCP", errno);
+    absl::Status failed = ErrnoStatus("cannot open a socket for DHCP", errno);
     socket_.Reset();
     return failed;
   }

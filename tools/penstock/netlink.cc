@@ -287,7 +287,7 @@ absl::Status ConfigureNamespace(const InterfaceSettings& settings) {
     if (absl::Status set = SetMtu(netlink.get(), *index, settings.mtu); !set.ok()) return set;
   }
   if (settings.ipv6.enabled && settings.ipv6_by_advertisements) {
-    const absl::Status set = SetToken(netlink.get(), *index, settings.ipv6.guest);
+    absl::Status set = SetToken(netlink.get(), *index, settings.ipv6.guest);
     if (!set.ok()) return set;
   }
   if (absl::Status up = BringUp(netlink.get(), settings.name); !up.ok()) return up;
@@ -333,7 +333,7 @@ absl::Status LeasedInterface::Set(const DhcpLease& lease) {
   request.Body(body);
   request.Attribute(RTA_OIF, static_cast<uint32_t>(index_));
   if (lease.router) {
-    const absl::Status added = AddDefaultRoute(netlink_.get(), index_, *lease.router);
+    absl::Status added = AddDefaultRoute(netlink_.get(), index_, *lease.router);
     if (!added.ok()) return added;
     request.Attribute(RTA_PRIORITY, kLastOfAllRoutes);
   }

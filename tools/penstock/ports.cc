@@ -31,6 +31,7 @@ absl::StatusOr<std::vector<PublishedPort>> PublishAll(Stack& stack, std::span<co
     absl::StatusOr<std::vector<PublishedPort>> ports = stack.Publish(spec);
     if (!ports.ok()) {
       std::vector<uint32_t> undone;
+      undone.reserve(all.size());
       for (const PublishedPort& port : all) undone.push_back(port.id);
       // The ids are there: nobody else publishes or removes on this thread.
       if (!undone.empty()) (void)stack.Unpublish(undone, LiveFlows::kReset);

@@ -73,8 +73,7 @@ absl::Status CheckSpecs(const PortsOptions& options) {
     return Wrong("ports ", adds ? "add" : "remove", " needs a SPEC such as 8080:80");
   }
   for (const std::string& spec : options.specs) {
-    const absl::Status parsed =
-        adds ? ParsePortSpec(spec).status() : ParsePortSelector(spec).status();
+    absl::Status parsed = adds ? ParsePortSpec(spec).status() : ParsePortSelector(spec).status();
     if (!parsed.ok()) return parsed;
   }
   return absl::OkStatus();

@@ -76,8 +76,9 @@ absl::StatusOr<std::unique_ptr<Link>> MakeLink(const CommonOptions& options,
   if (!link.ok()) return link;
   if (capture != nullptr) {
     const auto say = [](const absl::Status& error) { Say(std::string(error.message())); };
-    *link = std::make_unique<CapturedLink>(*std::move(link), std::move(capture),
-                                           CaptureOptions{.on_error = say});
+    std::unique_ptr<Link> captured = *std::move(link);
+    link = std::make_unique<CapturedLink>(std::move(captured), std::move(capture),
+                                          CaptureOptions{.on_error = say});
   }
   if (!options.impair) return link;
   absl::StatusOr<std::unique_ptr<ImpairedLink>> impaired =
