@@ -64,6 +64,11 @@ class Stack::Impl {
   // `link_ready` false: the caller knows that the link's descriptor is quiet, which
   // saves asking the link.
   [[nodiscard]] Time Poll(Stack& stack, Time now, bool link_ready = true);
+  // For a caller that looks for events before it sleeps; see TcpFlows.
+  void HoldAcknowledgements(bool may_wait) {
+    flows_->HoldAcknowledgements(may_wait && capabilities_.frame_wakes_somebody);
+  }
+  [[nodiscard]] bool ReleaseAcknowledgements() { return flows_->ReleaseAcknowledgements(); }
   void Wake() noexcept;
   void Post(std::function<void(Stack&)> task);
 

@@ -59,6 +59,17 @@ struct HeldSyn {
   std::optional<uint32_t> isn_after;  // see OpenOptions
 };
 
+// An acknowledgement that waits for data to ride on. What waited in vain is paid for by the next
+// ones, which do not wait: a guest that sends in two pieces what is answered as a whole waits
+// for the first one's.
+struct AcknowledgementWait {
+  Time since{};
+  bool waiting = false;
+  bool listed = false;  // among those to be released; perhaps it does not wait any more
+  uint8_t in_vain = 0;   // grows twofold with each of them, shrinks by one with each that rode
+  uint8_t skip = 0;      // so many more do not wait
+};
+
 struct Flow {
   FlowPipe pipe;
   Pcb pcb;
@@ -78,6 +89,7 @@ struct Flow {
   bool looking = false;     // the guest's bytes wait until the name that they show is known
   bool denied = false;      // at its SYN; it is here to be told so by a page
   bool answering = false;   // denied: the guest gets a page and an end, the host nothing
+  AcknowledgementWait acknowledgement;
   uint8_t keepalives_unanswered = 0;
   uint32_t tick_slot = 0;  // index on that list
   uint32_t negotiated_mss = 0;

@@ -47,6 +47,9 @@ TcpFlows::~TcpFlows() = default;
 void TcpFlows::BeginPass(Time now) {
   now_ = now;
   engine_.SetTime(now);
+  if (!holding_.empty() && now - holding_since_ >= kAcknowledgementWait) {
+    (void)ReleaseAcknowledgements(now - kAcknowledgementWait);
+  }
 }
 
 // ---------------------------------------------------------------- the ready list
@@ -126,7 +129,7 @@ void TcpFlows::Serve(Flow& flow) {
   PassToRelay(flow);
   ReleaseAcknowledged(flow);
   Feed(flow);
-  if (flow.pcb.alive()) engine_.Acknowledge(flow.pcb);
+  if (flow.pcb.alive()) Acknowledge(flow);
   EndIfOver(flow);
   UpdateTicking(flow);
   SetDeadline(flow);

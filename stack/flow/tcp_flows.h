@@ -15,7 +15,8 @@
 //
 // tcp_flows.cc serves open flows, tcp_open.cc begins and refuses those of the guest,
 // tcp_inbound.cc those of published ports, tcp_look.cc denies those whose first bytes show
-// the wrong name, tcp_end.cc lets go of them, tcp_timers.cc does what time alone causes.
+// the wrong name, tcp_acknowledge.cc decides when the guest's bytes are acknowledged, tcp_end.cc
+// lets go of them, tcp_timers.cc does what time alone causes.
 #ifndef PENSTOCK_STACK_FLOW_TCP_FLOWS_H_
 #define PENSTOCK_STACK_FLOW_TCP_FLOWS_H_
 
@@ -86,6 +87,14 @@ class TcpFlows final : private SegmentSink {
   // The link takes frames again.
   void OnLinkWritable();
   void RingRelays();
+  // From now on, the acknowledgement of bytes may wait until the host's answer takes it along:
+  // for a caller that looks for that answer now, and does not go to sleep without
+  // ReleaseAcknowledgements. A pass releases what has waited for kAcknowledgementWait.
+  void HoldAcknowledgements(bool may_wait) { acknowledgements_may_wait_ = may_wait; }
+  // Those that wait since `since` or longer. True: there are some, and the next pass sends them.
+  [[nodiscard]] bool ReleaseAcknowledgements(Time since = kNever);
+  // About what a program on the host takes to answer at once.
+  static constexpr Duration kAcknowledgementWait = std::chrono::microseconds(100);
   [[nodiscard]] Time NextDeadline();
   // Something waits that needs no event from outside.
   [[nodiscard]] bool HasWork() const;
@@ -113,6 +122,9 @@ class TcpFlows final : private SegmentSink {
   void SetState(Flow& flow, FlowState state);
   void MakeReady(Flow& flow);
   void Serve(Flow& flow);
+  // tcp_acknowledge.cc
+  void Acknowledge(Flow& flow);
+  // tcp_flows.cc
   void TakeWords(Flow& flow);
   void TakeBlocks(Flow& flow);
   void TakeBackChunks(Flow& flow);
@@ -217,6 +229,9 @@ class TcpFlows final : private SegmentSink {
 
   std::vector<Flow*> ready_, serving_;
   std::vector<Flow*> blocked_by_link_;
+  std::vector<Flow*> holding_;  // acknowledgements that wait, none longer than since
+  Time holding_since_{};
+  bool acknowledgements_may_wait_ = false;
   std::vector<Pcb*> ticking_;  // with their flows in ticking_flows_, same index
   std::vector<Flow*> ticking_flows_;
   Time next_tick_ = kNever;

@@ -94,7 +94,7 @@ bool TcpFlows::Segment(Packet& packet, GuestBuffer& slot) {
 bool TcpFlows::FeedSegment(Flow& flow, Packet& packet, GuestBuffer& slot) {
   if (engine_.BeyondWindow(flow.pcb, packet.tcp.sequence)) {
     counters_.Drop(DropCause::kBeyondWindow);
-    if ((packet.tcp.flags & kTcpRst) == 0) flow.pcb.must_acknowledge = true;
+    if ((packet.tcp.flags & kTcpRst) == 0) flow.pcb.owed = Owed::kNow;
     MakeReady(flow);
     return false;
   }
@@ -200,6 +200,7 @@ Flow* TcpFlows::NewFlow(const TcpTuple& tuple) {
   flow->name.reset();
   flow->looking_since = Time{};
   flow->keepalives_unanswered = 0;
+  flow->acknowledgement = {.listed = flow->acknowledgement.listed};
   flow->bytes_at_relay = flow->drained_since_growth = 0;
   flow->unwritten_offset = flow->acknowledged_offset = 0;
   flow->in_flight_bytes = flow->timed_bytes = 0;

@@ -32,6 +32,9 @@ struct LinkCapabilities {
   // Frames to host above the MTU may come with gso none, and their TCP checksum
   // may be partial without saying so (libkrun's sockets).
   bool unsegmented_tcp_to_host = false;
+  // Somebody has to be woken for a frame to the guest, as a VMM's thread has: fewer frames are
+  // sooner through. (A tap's kernel deals with it within the call.)
+  bool frame_wakes_somebody = false;
 };
 
 class Link {

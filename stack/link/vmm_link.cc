@@ -17,7 +17,8 @@ LinkCapabilities CapabilitiesOf(const VmmLinkOptions& options) {
   return {.mtu_max = options.mtu_max,
           .tcp4_gso_to_guest = options.unsegmented_tcp_to_guest,
           .tcp6_gso_to_guest = options.unsegmented_tcp_to_guest,
-          .unsegmented_tcp_to_host = options.unsegmented_tcp_to_host};
+          .unsegmented_tcp_to_host = options.unsegmented_tcp_to_host,
+          .frame_wakes_somebody = true};
 }
 
 absl::StatusOr<std::unique_ptr<Link>> AdoptVmmSocket(int descriptor,

@@ -339,8 +339,8 @@ void Engine::Receive(Pcb& pcb, GuestBuffer& buffer, std::span<uint8_t> segment) 
   }
   // One acknowledgement for the whole pass: Acknowledge().
   if ((raw->flags & (TF_ACK_DELAY | TF_ACK_NOW)) != 0) {
+    pcb.owed = std::max(pcb.owed, (raw->flags & TF_ACK_NOW) != 0 ? Owed::kNow : Owed::kSoon);
     tcp_clear_flags(raw, TF_ACK_DELAY | TF_ACK_NOW);
-    pcb.must_acknowledge = true;
   }
 }
 
@@ -403,7 +403,7 @@ bool Engine::Write(Pcb& pcb, std::span<const uint8_t> data, Behind behind) {
     tcp_output(raw);
   }
   // The acknowledgement rode on the data, if it left.
-  if (raw->unsent == nullptr) pcb.must_acknowledge = false;
+  if (raw->unsent == nullptr) pcb.owed = Owed::kNothing;
   return true;
 }
 
@@ -429,7 +429,7 @@ void Engine::GrowWindow(Pcb& pcb, uint32_t window_bytes) {
   pcb.window_bytes_ = window_bytes;
 }
 
-void Engine::Acknowledge(Pcb& pcb) {
+void Engine::Acknowledge(Pcb& pcb, Owed may_stay) {
   struct tcp_pcb* raw = pcb.pcb_;
   if (raw == nullptr || raw->state < ESTABLISHED) return;
   // A window update when the right edge moved by half the window or two segments,
@@ -440,14 +440,14 @@ void Engine::Acknowledge(Pcb& pcb) {
   const bool was_closed = (told >> raw->rcv_scale) == 0 && (raw->rcv_wnd >> raw->rcv_scale) > 0;
   const bool update = static_cast<int32_t>(moved) > 0 && (moved >= worthwhile || was_closed) &&
                       raw->state != CLOSE_WAIT && raw->state != LAST_ACK && raw->state != CLOSING;
-  if (!update && !pcb.must_acknowledge) return;
+  if (!update && pcb.owed <= may_stay) return;
   if (static_cast<int32_t>(moved) > 0) raw->rcv_ann_wnd = raw->rcv_wnd;
   Scope scope(*this, &pcb);
   tcp_ack_now(raw);
   if (tcp_output(raw) == ERR_BUF) pcb.short_of_memory = true;
   // Not sent for want of room: the flags are still set, and the flow is served
   // again when the link takes frames.
-  pcb.must_acknowledge = (raw->flags & TF_ACK_NOW) != 0;
+  pcb.owed = (raw->flags & TF_ACK_NOW) != 0 ? Owed::kNow : Owed::kNothing;
 }
 
 void Engine::SendKeepalive(Pcb& pcb) {

@@ -63,6 +63,10 @@ struct TcpTuple {
   Endpoint destination;
 };
 
+// The acknowledgement that the guest has not had yet. kSoon: of bytes that came as they should;
+// it may wait a moment for data to ride on. kNow: of anything else.
+enum class Owed : uint8_t { kNothing, kSoon, kNow };
+
 struct TimeWaitState {
   uint32_t send_next = 0;
   uint32_t receive_next = 0;
@@ -84,7 +88,7 @@ class Pcb final {
   uint32_t acknowledged_bytes = 0;  // of what was written, whole segments
   bool established = false;
   bool guest_fin = false;
-  bool must_acknowledge = false;
+  Owed owed = Owed::kNothing;
   // lwIP had no memory for a segment: to be tried again after the next tick.
   bool short_of_memory = false;
   PcbEnd end = PcbEnd::kNone;
@@ -97,7 +101,8 @@ class Pcb final {
   void Clear() {
     received_head = received_tail = nullptr;
     received_bytes = acknowledged_bytes = 0;
-    established = guest_fin = must_acknowledge = short_of_memory = false;
+    established = guest_fin = short_of_memory = false;
+    owed = Owed::kNothing;
     handshake_retransmitted_ = must_cut_ = false;
     end = PcbEnd::kNone;
     retransmits_by_dupack = retransmits_by_timer = zero_window_probes = 0;
@@ -228,8 +233,8 @@ class Engine final {
   void Consume(Pcb& pcb, uint32_t bytes);
   void GrowWindow(Pcb& pcb, uint32_t window_bytes);
   // At the end of a pass: acknowledges what was received and tells a window that
-  // moved far enough. No delayed acknowledgement.
-  void Acknowledge(Pcb& pcb);
+  // moved far enough. An acknowledgement up to `may_stay` is left to be owed.
+  void Acknowledge(Pcb& pcb, Owed may_stay);
   // Probes an idle guest (RFC 9293 3.8.4).
   void SendKeepalive(Pcb& pcb);
   // The path carries less than was negotiated; segments in flight are sent again: now, or, where

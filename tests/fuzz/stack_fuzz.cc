@@ -96,13 +96,16 @@ class Run {
   RigOptions Options() const {
     RigOptions options;
     options.config.guest_mac = kGuestMac;
-    options.form =
-        (head_[0] & 1) != 0 ? SteppedStack::Form::kOneThread : SteppedStack::Form::kRelayThread;
+    using Form = SteppedStack::Form;
+    constexpr Form kForms[] = {Form::kRelayThread, Form::kOneThread, Form::kRelayThread,
+                               Form::kOneThreadBusy};
+    options.form = kForms[(head_[0] & 1) | (head_[0] & 0x40) >> 5];
     const bool offload = (head_[0] & 2) != 0;
     options.link = {.partial_checksum_to_guest = offload,
                     .tcp4_gso_to_guest = offload,
                     .tcp6_gso_to_guest = offload,
-                    .udp_gso_to_guest = offload};
+                    .udp_gso_to_guest = offload,
+                    .frame_wakes_somebody = true};
     if ((head_[2] & 16) != 0) {
       options.config.udp_mapping_count_max = options.config.echo_count_max = 2;
       options.config.udp_filtering = static_cast<UdpFiltering>(head_[3] % 3);

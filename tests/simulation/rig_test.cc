@@ -15,6 +15,7 @@ RigOptions Options(SteppedStack::Form form) {
   RigOptions options;
   options.config.guest_mac = kGuestMac;
   options.form = form;
+  options.link = {.frame_wakes_somebody = true};
   return options;
 }
 
@@ -38,13 +39,15 @@ class RigTest : public testing::TestWithParam<SteppedStack::Form> {
   }
 };
 
+std::string NameOf(const testing::TestParamInfo<SteppedStack::Form>& test) {
+  constexpr const char* kNames[] = {"OneThread", "RelayThread", "OneThreadBusy"};
+  return kNames[static_cast<size_t>(test.param)];
+}
 INSTANTIATE_TEST_SUITE_P(Forms, RigTest,
                          testing::Values(SteppedStack::Form::kOneThread,
-                                         SteppedStack::Form::kRelayThread),
-                         [](const auto& test) {
-                           return test.param == SteppedStack::Form::kOneThread ? "OneThread"
-                                                                               : "RelayThread";
-                         });
+                                         SteppedStack::Form::kRelayThread,
+                                         SteppedStack::Form::kOneThreadBusy),
+                         NameOf);
 
 uint32_t SequenceOf(const MemoryLink::Frame& frame) {
   return Get32(frame.bytes, kTransport4At + 4);
@@ -77,6 +80,34 @@ TEST_P(RigTest, CarriesAFlowFromSynToEnd) {
   EXPECT_FALSE(peer.saw_reset());
   EXPECT_TRUE(peer.closed());
   EXPECT_EQ(rig_.stepped().AuditEnd(), "");
+}
+
+// Who looks for events before sleeping lets a prompt answer take the acknowledgement along, but
+// what waited in vain is paid for.
+TEST_P(RigTest, AcknowledgesByItselfOrWithTheAnswer) {
+  auto answers = Say({.sequence = 100, .flags = kTcpSyn});
+  ASSERT_EQ(answers.size(), 1U);
+  const uint32_t theirs = SequenceOf(answers[0]) + 1;
+  bool prompt = true;
+  uint32_t sequence = 101, answered = 0;
+  rig_.host().peers()[0]->on_change = [&] {
+    HostPeer& peer = *rig_.host().peers()[0];
+    uint8_t question[16];
+    if (peer.Take(question) > 0 && prompt) peer.Send({question, 1});
+  };
+  const auto ask = [&] {
+    const auto heard =
+        Say({.sequence = sequence++, .acknowledgement = theirs + answered, .payload = {'?'}});
+    answered += prompt ? 1 : 0;
+    return heard.size();
+  };
+  const size_t with_answer = GetParam() == SteppedStack::Form::kOneThreadBusy ? 1U : 2U;
+  EXPECT_EQ(ask(), with_answer);
+  prompt = false;
+  EXPECT_EQ(ask(), 1U) << "in vain";
+  prompt = true;
+  EXPECT_EQ(ask(), 2U) << "paid for";
+  EXPECT_EQ(ask(), with_answer);
 }
 
 TEST_P(RigTest, RefusedDialIsAReset) {

@@ -281,6 +281,7 @@ std::string FlowAudit::Asleep() {
             "a listener pauses, and nobody lets it go on");
   }
   Require(flows_.ready_.empty(), "a flow is ready, and the stack sleeps");
+  Require(flows_.holding_.empty(), "an acknowledgement waits, and the stack sleeps");
   Require(inside_.reassembly_->NextDeadline() > inside_.now_, "fragments wait beyond their time");
   if (!flows_.batch_.link_full()) {
     Require(flows_.batch_.empty(), "frames wait although the link takes them");

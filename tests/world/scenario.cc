@@ -64,7 +64,7 @@ void DrawLink(Dice& dice, Scenario& world) {
 }
 
 void DrawWorld(Dice& dice, Scenario& world) {
-  world.form = dice.From(0, 1);
+  world.form = dice.From(0, 2);
   if (dice.PerMille(500)) world.mid_pass = dice.From(1, 500);
   if (dice.PerMille(200)) world.relay_lag = dice.From(500, 995);
   if (dice.PerMille(200)) world.stack_lag = dice.From(500, 995);

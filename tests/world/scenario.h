@@ -21,7 +21,7 @@
 namespace penstock::world {
 
 #define PENSTOCK_WORLD_FIELDS(X)                                                              \
-  X(form, 0, 1, "0: one thread, 1: a relay thread")                                           \
+  X(form, 0, 2, "0: one thread, 1: a relay thread, 2: one thread, busy")                      \
   X(mid_pass, 0, 1000, "per mille: the relay runs in the middle of a pass, at a link's call") \
   X(relay_lag, 0, 1000, "per mille: the relay's turn goes to somebody else")                  \
   X(stack_lag, 0, 1000, "per mille: a pass that is due has to wait")                          \

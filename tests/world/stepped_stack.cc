@@ -66,6 +66,7 @@ SteppedStack::SteppedStack(Form form, Config config, std::unique_ptr<Link> link,
         },
         this);
   }
+  inside->HoldAcknowledgements(form_ == Form::kOneThreadBusy);
   stack_.reset(new Stack(std::move(inside)));
 }
 
@@ -82,11 +83,11 @@ Time SteppedStack::RunPass(Time now) {
   now_ = now;
   has_run_ = true;
   in_pass_ = true;
-  if (form_ == Form::kOneThread) {
-    RunOneThread();
-  } else {
+  if (form_ == Form::kRelayThread) {
     woken_ = false;
     deadline_ = inside_->Poll(*stack_, now);
+  } else {
+    RunOneThread();
   }
   in_pass_ = false;
   return deadline_;
@@ -108,6 +109,21 @@ void SteppedStack::RunOneThread() {
   }
   pass_posted_ = false;
   if (!relay_->StackIsServed()) woken_ = true;
+  if (form_ == Form::kOneThreadBusy) ReleaseLater();
+}
+
+// The end of looking, wherever the world puts it between other handlers; not before an answer
+// that is there already.
+void SteppedStack::ReleaseLater() {
+  constexpr int kHandlersMin = 4;
+  if (std::exchange(release_in_, kHandlersMin) == 0) PostRelease();
+}
+
+void SteppedStack::PostRelease() {
+  boost::asio::post(io_, [this] {
+    if (--release_in_ > 0) return PostRelease();
+    if (stack_ != nullptr && inside_->ReleaseAcknowledgements()) RunOneThread();
+  });
 }
 
 }  // namespace penstock

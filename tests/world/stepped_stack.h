@@ -4,7 +4,8 @@
 // Both forms of driving exist as interleavings. *Relay thread*: the stack's passes on
 // one side, the relay's handlers on the other, in any order, and the relay may also run
 // in the middle of a pass (RunRelay is safe to call from the link). *One thread*: a
-// pass and the relay's ready flows in turn, as AsioDriver does it.
+// pass and the relay's ready flows in turn, as AsioDriver does it; busy, it looks for events
+// before it sleeps, as AsioDriver::Run does it: acknowledgements wait for some handlers.
 #ifndef PENSTOCK_TESTS_WORLD_STEPPED_STACK_H_
 #define PENSTOCK_TESTS_WORLD_STEPPED_STACK_H_
 
@@ -27,7 +28,7 @@ namespace penstock {
 // In penstock's own namespace because Stack names it as a friend.
 class SteppedStack final {
  public:
-  enum class Form : uint8_t { kOneThread, kRelayThread };
+  enum class Form : uint8_t { kOneThread, kRelayThread, kOneThreadBusy };
   // Who makes the relay's tasks and sockets: over the simulated host's, or somebody's own.
   struct Makers {
     FlowTaskMaker make_task = &world::MakeSimTask;
@@ -94,6 +95,8 @@ class SteppedStack final {
 
  private:
   void RunOneThread();
+  void ReleaseLater();
+  void PostRelease();
 
   const Form form_;
   Time now_{};
@@ -108,6 +111,7 @@ class SteppedStack final {
   bool has_run_ = true;
   bool in_pass_ = false;
   bool pass_posted_ = false;
+  int release_in_ = 0;  // handlers
 };
 
 }  // namespace penstock

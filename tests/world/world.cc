@@ -92,9 +92,8 @@ World::World(const Scenario& scenario, Trace* trace, PcapngWriter* capture)
   };
   auto link = std::make_unique<WorldLink>(scenario_);
   link_ = link.get();
-  stack_ = std::make_unique<SteppedStack>(
-      scenario_.form == 0 ? SteppedStack::Form::kOneThread : SteppedStack::Form::kRelayThread,
-      config, std::move(link), scenario_.seed);
+  stack_ = std::make_unique<SteppedStack>(static_cast<SteppedStack::Form>(scenario_.form), config,
+                                          std::move(link), scenario_.seed);
   GuestTcpOptions options = GuestOptionsFor(config);
   options.receive_buffer = static_cast<uint32_t>(scenario_.guest_window_kib) << 10;
   options.seed = scenario_.seed;

@@ -37,7 +37,8 @@ LinkCapabilities CapabilitiesOf(const Scenario& scenario) {
   return {.partial_checksum_to_guest = offload,
           .tcp4_gso_to_guest = offload,
           .tcp6_gso_to_guest = offload,
-          .udp_gso_to_guest = offload};
+          .udp_gso_to_guest = offload,
+          .frame_wakes_somebody = true};
 }
 
 ImpairOptions ImpairOptionsOf(const Scenario& scenario) {

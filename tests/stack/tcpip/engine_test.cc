@@ -101,6 +101,8 @@ class Conversation {
     EXPECT_TRUE(pcb.established);
     EXPECT_TRUE(sink_.sent.empty());
   }
+  // What the guest sends next never arrives.
+  void Lose(uint32_t bytes) { next_ += bytes; }
   // A segment of the guest; sequence numbers fill in themselves.
   void Say(TcpSpec spec) {
     spec.source_port = tuple_.guest.port;
@@ -204,7 +206,7 @@ TEST_P(EngineTest, AcceptsForAnyDestinationAndSaysItsWindow) {
 TEST_P(EngineTest, AnIdleConnectionNeedsNoTick) {
   Conversation conversation(engine_, sink_, TupleOf(GetParam()));
   conversation.Handshake();
-  engine_.Acknowledge(conversation.pcb);
+  engine_.Acknowledge(conversation.pcb, Owed::kNothing);
   EXPECT_FALSE(conversation.pcb.NeedsTick());
   EXPECT_FALSE(conversation.pcb.in_handshake());
   EXPECT_TRUE(conversation.pcb.drained());
@@ -219,12 +221,43 @@ TEST_P(EngineTest, ReceivesInOrderAndAcknowledgesOnceForAPass) {
   EXPECT_TRUE(sink_.sent.empty());
   EXPECT_EQ(conversation.received(), "one two three");
   EXPECT_EQ(conversation.pcb.received_bytes, 13u);
-  engine_.Acknowledge(conversation.pcb);
+  engine_.Acknowledge(conversation.pcb, Owed::kNothing);
   const Sent acknowledgement = sink_.Take();
   EXPECT_EQ(acknowledgement.acknowledgement, kGuestIsn + 1 + 13);
   EXPECT_EQ(acknowledgement.flags, kTcpAck);
-  engine_.Acknowledge(conversation.pcb);
+  engine_.Acknowledge(conversation.pcb, Owed::kNothing);
   EXPECT_TRUE(sink_.sent.empty()) << "there is nothing more to say";
+}
+
+TEST_P(EngineTest, AnAcknowledgementOfBytesMayWaitForData) {
+  Conversation conversation(engine_, sink_, TupleOf(GetParam()));
+  conversation.Handshake();
+  conversation.Say({.payload = ToBytes("question")});
+  engine_.Acknowledge(conversation.pcb, Owed::kSoon);
+  EXPECT_TRUE(sink_.sent.empty());
+  EXPECT_EQ(conversation.pcb.owed, Owed::kSoon);
+  ASSERT_TRUE(engine_.Write(conversation.pcb, View("answer"), Behind::kNothing));
+  EXPECT_EQ(sink_.Take().acknowledgement, kGuestIsn + 1 + 8);
+  EXPECT_EQ(conversation.pcb.owed, Owed::kNothing);
+  engine_.Acknowledge(conversation.pcb, Owed::kNothing);
+  EXPECT_TRUE(sink_.sent.empty()) << "it rode";
+}
+
+TEST_P(EngineTest, WhatIsNoPlainAcknowledgementDoesNotWait) {
+  Conversation conversation(engine_, sink_, TupleOf(GetParam()));
+  conversation.Handshake();
+  conversation.Say({.flags = kTcpAck | kTcpFin, .payload = ToBytes("bytes and an end")});
+  engine_.Acknowledge(conversation.pcb, Owed::kSoon);
+  EXPECT_EQ(sink_.Take().acknowledgement, kGuestIsn + 1 + 17);
+
+  Conversation other(engine_, sink_, TupleOf(GetParam(), 40'001));
+  other.Handshake();
+  other.Say({.payload = ToBytes("first")});
+  other.Lose(6);
+  other.Say({.payload = ToBytes("third")});
+  engine_.Acknowledge(other.pcb, Owed::kSoon);
+  EXPECT_FALSE(sink_.sent.empty()) << "bytes are missing, and the guest is to know at once";
+  while (!sink_.sent.empty()) EXPECT_EQ(sink_.Take().acknowledgement, kGuestIsn + 1 + 5);
 }
 
 TEST_P(EngineTest, SendsWithoutACopyUntilAcknowledged) {
