@@ -1,6 +1,7 @@
 #include "stack/asio_driver.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -78,6 +79,28 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     relay_->Shutdown();
   }
 
+  void Run(Duration busy_poll) {
+    constexpr int kBackoffMax = 128;
+    int backoff = 1, skip = 0;
+    bool conversing = false;
+    while (!io_.stopped()) {
+      if (conversing && skip > 0) {
+        --skip;
+      } else if (conversing) {
+        const bool found = LookFor(busy_poll);
+        backoff = found ? 1 : std::min(2 * backoff, kBackoffMax);
+        if (found) continue;
+        skip = backoff;
+      }
+      ReleaseAcknowledgements();
+      const Time asleep = Clock::now();
+      io_.run_one();
+      conversing = Clock::now() - asleep < 4 * busy_poll;
+      HoldAcknowledgements(conversing && skip == 0);
+      io_.poll();
+    }
+  }
+
   Stack& stack() { return *stack_; }
   void OnLinkEnd(std::function<void()> callback) {
     on_link_end_ = std::move(callback);
@@ -98,6 +121,25 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     if (copy >= 0 && !error) return absl::OkStatus();
     if (copy >= 0) close(copy);
     return absl::ResourceExhaustedError("cannot watch the link: no descriptors left");
+  }
+
+  // Whether anything happened within `span`.
+  bool LookFor(Duration span) {
+    const Time begin = Clock::now();
+    for (Duration looked{}; looked < span; looked = Clock::now() - begin) {
+      if (io_.poll() > 0) return true;
+      if (looked >= TcpFlows::kAcknowledgementWait) ReleaseAcknowledgements();
+      sched_yield();
+    }
+    return false;
+  }
+
+  void HoldAcknowledgements(bool may_wait) {
+    if (!stopped_) stack_->impl_->HoldAcknowledgements(may_wait);
+  }
+
+  void ReleaseAcknowledgements() {
+    if (!stopped_ && stack_->impl_->ReleaseAcknowledgements()) RunPass();
   }
 
   // Behind whatever is ready now.
@@ -238,6 +280,10 @@ absl::StatusOr<std::unique_ptr<AsioDriver>> AsioDriver::Create(asio::io_context&
   return std::unique_ptr<AsioDriver>(new AsioDriver(std::move(impl)));
 }
 
+void AsioDriver::Run(Duration busy_poll) {
+  const std::shared_ptr<Impl> impl = impl_;  // a handler may destroy this
+  impl->Run(busy_poll);
+}
 Stack& AsioDriver::stack() { return impl_->stack(); }
 void AsioDriver::OnLinkEnd(std::function<void()> callback) {
   impl_->OnLinkEnd(std::move(callback));

@@ -42,6 +42,7 @@ class HostSocket {
   // answers whatever fits the backlog.
   static HostSocket ConnectTo(const Endpoint& destination);
   [[nodiscard]] Endpoint own() const;
+  [[nodiscard]] int descriptor() const { return descriptor_.get(); }
 
   // Reads what is there, at most `bytes_max`, and adds it to received().
   // Notes the end and errors. Returns how many bytes came.
