@@ -165,7 +165,7 @@ absl::Status Attach(AttachOptions options, const SignalMask& mask) {
   absl::StatusOr<Confinement> confinement = Confinement::Enter(options.common, *lifetime, *service);
   if (!confinement.ok()) return confinement.status();
   AttachSupervisor supervisor(options, *lifetime, *service, *confinement);
-  return Drive(options.common.config, *std::move(link), supervisor);
+  return Drive(options.common.config, *std::move(link), options.common.busy_poll, supervisor);
 }
 
 }  // namespace penstock::tool

@@ -242,6 +242,12 @@ void AddCommon(CLI::App& app, CommonOptions& common, CommonTexts& texts,
                  "auto: 0 on up to two cores, else a quarter of them, at most 4")
       ->type_name("N|auto")
       ->capture_default_str();
+  app.add_option("--busy-poll", texts.busy_poll_microseconds,
+                 "With one thread for everything: in a conversation, look so long for\n"
+                 "the next piece before sleeping. More answers an emulated machine\n"
+                 "sooner and keeps a core awake for it; 0: sleep at once")
+      ->type_name("MICROSECONDS")
+      ->capture_default_str();
   app.add_option("--udp-filtering", texts.udp_filtering,
                  "Who may send to a UDP port of the sandbox's: whom it has sent to\n"
                  "(address-and-port, the default), any port of an address that it has\n"
@@ -304,6 +310,14 @@ absl::Status SetCommon(const CLI::App& app, const CommonTexts& texts, const std:
              config.relay_threads < 0 || config.relay_threads > 64) {
     return Wrong("--relay-threads is \"", texts.relay_threads, "\": it must be 0 to 64 or auto");
   }
+  if (texts.busy_poll_microseconds < 0 || texts.busy_poll_microseconds > 10'000) {
+    return Wrong("--busy-poll is ", texts.busy_poll_microseconds,
+                 ": it must be 0 to 10000 microseconds");
+  }
+  if (app.count("--busy-poll") > 0 && texts.relay_threads != "auto" && config.relay_threads > 0) {
+    return Wrong("--busy-poll is for one thread that does everything: it needs --relay-threads 0");
+  }
+  common.busy_poll = std::chrono::microseconds(texts.busy_poll_microseconds);
   if (absl::Status s =
           SetSeconds(app, "--dial-timeout", texts.dial_timeout_seconds, config.dial_timeout);
       !s.ok()) {

@@ -2,10 +2,12 @@
 #ifndef PENSTOCK_TOOLS_PENSTOCK_COMMON_OPTIONS_H_
 #define PENSTOCK_TOOLS_PENSTOCK_COMMON_OPTIONS_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "stack/asio_driver.h"
 #include "tools/penstock/command_line.h"
 #include "tools/penstock/dns_options.h"
 #include "tools/penstock/options.h"
@@ -26,6 +28,7 @@ struct CommonTexts {
   FamilyTexts ipv6;
   DnsTexts dns;
   std::string relay_threads = "auto";
+  int64_t busy_poll_microseconds = AsioDriver::kBusyPoll / std::chrono::microseconds(1);
   std::string impair;
   std::vector<std::string> guest_prefixes;
   std::vector<std::string> publish;

@@ -123,37 +123,8 @@ class AsioSupervision final {
   bool ended_ = false;
 };
 
-// Runs `io` until it is stopped. A conversation in small pieces (a question, its answer, the
-// next question) would send this thread to sleep for some microseconds each time, and being
-// woken takes longer than that: so after short sleeps it looks for work a while before it
-// sleeps again. Where that was in vain it is tried less and less often, so that what comes at
-// its leisure costs next to nothing (KVM's halt polling does the same).
-void RunAwake(boost::asio::io_context& io) {
-  // About what it takes to wake a thread on an idle core of a virtual machine; and what a
-  // sleep lasts, with that, between two pieces of a conversation.
-  constexpr Duration kLook = std::chrono::microseconds(50), kShort = 4 * kLook;
-  constexpr int kBackoffMax = 128;
-  int backoff = 1, skip = 0;
-  bool conversing = false;
-  while (!io.stopped()) {
-    const Time begin = Clock::now();
-    if (conversing && skip > 0) {
-      --skip;
-    } else if (conversing) {
-      bool found = false;
-      while (!found && Clock::now() - begin < kLook) found = io.poll() > 0;
-      backoff = found ? 1 : std::min(2 * backoff, kBackoffMax);
-      if (found) continue;
-      skip = backoff;
-    }
-    const Time asleep = Clock::now();
-    io.run_one();
-    conversing = Clock::now() - asleep < kShort;
-    io.poll();
-  }
-}
-
-absl::Status DriveByAsio(Config config, std::unique_ptr<Link> link, Supervisor& supervisor) {
+absl::Status DriveByAsio(Config config, std::unique_ptr<Link> link, Duration busy_poll,
+                         Supervisor& supervisor) {
   boost::asio::io_context io(1);
   if (absl::Status timers = CheckTimers(io); !timers.ok()) return timers;
   auto driver = AsioDriver::Create(io, std::move(config), std::move(link));
@@ -162,7 +133,7 @@ absl::Status DriveByAsio(Config config, std::unique_ptr<Link> link, Supervisor& 
   if (absl::Status watched = supervision.Watch(); !watched.ok()) return watched;
   if (absl::Status started = supervisor.OnStart((*driver)->stack()); !started.ok()) return started;
   supervision.Begin();
-  OrEndWithoutMemory([&] { RunAwake(io); });
+  OrEndWithoutMemory([&] { (*driver)->Run(busy_poll); });
   const Stack& stack = (*driver)->stack();
   return stack.link_ended() ? supervisor.OnLinkEnd(stack) : absl::OkStatus();
 }
@@ -173,9 +144,11 @@ absl::Status Supervisor::OnLinkEnd(const Stack& /*stack*/) {
   return absl::UnavailableError("the tap is gone: somebody has deleted it in the sandbox");
 }
 
-absl::Status Drive(Config config, std::unique_ptr<Link> link, Supervisor& supervisor) {
-  return config.relay_threads == 0 ? DriveByAsio(std::move(config), std::move(link), supervisor)
-                                   : DriveByPoll(std::move(config), std::move(link), supervisor);
+absl::Status Drive(Config config, std::unique_ptr<Link> link, Duration busy_poll,
+                   Supervisor& supervisor) {
+  return config.relay_threads == 0
+             ? DriveByAsio(std::move(config), std::move(link), busy_poll, supervisor)
+             : DriveByPoll(std::move(config), std::move(link), supervisor);
 }
 
 }  // namespace penstock::tool

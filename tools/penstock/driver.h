@@ -34,8 +34,9 @@ class Supervisor {
 };
 
 // Creates the stack and drives it until the supervisor ends it (OK), something
-// fails, or the link ends (what the supervisor says of it).
-[[nodiscard]] absl::Status Drive(Config config, std::unique_ptr<Link> link, Supervisor& supervisor);
+// fails, or the link ends (what the supervisor says of it). `busy_poll`: AsioDriver::Run's.
+[[nodiscard]] absl::Status Drive(Config config, std::unique_ptr<Link> link, Duration busy_poll,
+                                 Supervisor& supervisor);
 
 }  // namespace penstock::tool
 

@@ -16,6 +16,7 @@
 #include "publisher/port_spec.h"
 #include "relay/endpoint.h"
 #include "relay/time.h"
+#include "stack/asio_driver.h"
 #include "stack/config.h"
 #include "stack/link/impair.h"
 #include "stack/policy/policy.h"
@@ -31,6 +32,7 @@ struct CommonOptions {
   std::vector<PortSpec> publish;
   std::string control;  // where orders are taken; empty: nowhere
   bool offload = true;
+  Duration busy_poll = AsioDriver::kBusyPoll;  // where one thread does everything
   std::optional<ImpairOptions> impair;
   std::string pcap;  // the capture file; empty: none
   bool stats = false;

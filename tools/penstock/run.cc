@@ -154,7 +154,7 @@ absl::StatusOr<int> Run(RunOptions options, const SignalMask& mask) {
   absl::StatusOr<Confinement> confinement = Confinement::Enter(common, *lifetime, *service);
   if (!confinement.ok()) return confinement.status();
   RunSupervisor supervisor(common, *sandbox, *lifetime, *service, *confinement);
-  const absl::Status driven = Drive(common.config, *std::move(link), supervisor);
+  const absl::Status driven = Drive(common.config, *std::move(link), common.busy_poll, supervisor);
   if (!driven.ok()) return driven;
   return supervisor.exit_status();
 }

@@ -105,7 +105,7 @@ absl::Status ServeGuest(ServeOptions options, ServedGuest guest, const SignalMas
   absl::StatusOr<Confinement> confinement = Confinement::Enter(common, *lifetime, *service);
   if (!confinement.ok()) return confinement.status();
   GuestSupervisor supervisor(common, guest, *lifetime, *service, *confinement);
-  return Drive(common.config, *std::move(link), supervisor);
+  return Drive(common.config, *std::move(link), common.busy_poll, supervisor);
 }
 
 }  // namespace penstock::tool
