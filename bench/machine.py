@@ -13,7 +13,7 @@ import rounds
 import tables
 
 SUMMARY = "a QEMU guest over a socket: penstock beside -netdev user and passt"
-STACKS = ["user", "passt", "penstock", "penstock-dgram"]
+STACKS = ["user", "passt", "penstock", "penstock-busy", "penstock-dgram"]
 KNOWN_STACKS = machines.MACHINES
 LEGENDS = machines.LEGENDS
 require_programs = machines.require_programs

@@ -185,13 +185,15 @@ class Penstock(Machine):
     name = "penstock"
     legend = "penstock serve --stream, -netdev stream"
     option = "--stream"
+    more = ()
 
     def start_server(self):
         ready, ready_write = os.pipe()
         try:
             self.server = Process(
                 [os.path.join(self.bin_dir, "penstock"), "serve", self.option, self.socket,
-                 "--host-loopback", "--mtu", str(self.mtu), "--ready-fd", str(ready_write)],
+                 "--host-loopback", "--mtu", str(self.mtu), "--ready-fd", str(ready_write),
+                 *self.more],
                 pass_fds=(ready_write,))
             os.close(ready_write)
             ready_write = -1
@@ -201,6 +203,12 @@ class Penstock(Machine):
             os.close(ready)
             if ready_write >= 0:
                 os.close(ready_write)
+
+
+class PenstockBusy(Penstock):
+    name = "penstock-busy"
+    legend = "the same with --busy-poll 400: looks so many microseconds for the next piece"
+    more = ("--busy-poll", "400")
 
 
 class PenstockDatagrams(Penstock):
@@ -213,5 +221,6 @@ class PenstockDatagrams(Penstock):
                 f"remote.path={self.socket}")
 
 
-MACHINES = {machine.name: machine for machine in (User, Passt, Penstock, PenstockDatagrams)}
+MACHINES = {machine.name: machine for machine in (User, Passt, Penstock, PenstockBusy,
+                                                 PenstockDatagrams)}
 LEGENDS = {name: machine.legend for name, machine in MACHINES.items()}
