@@ -222,6 +222,20 @@ TEST(ServeStream, HasSeveralGuestsThatKnowNothingOfEachOther) {
   });
 }
 
+TEST(ServeStream, IsTheSameNetworkHoweverLongItLooksForEvents) {
+  for (const char* microseconds : {"0", "10000"}) {
+    InOwnNamespaces([microseconds] {
+      const Echo echo;
+      Served served("--stream", {"--relay-threads", "0", "--busy-poll", microseconds});
+      Vmm vmm = Vmm::ToStream(served.path());
+      ExpectNetwork(vmm, echo);
+      served.AwaitCome();
+      EXPECT_EQ(served.End().errors, "");
+      vmm.Leave();
+    });
+  }
+}
+
 TEST(ServeStream, PublishesForEachGuest) {
   InOwnNamespaces([] {
     Served served("--stream", {"-p", "8080:7"});
