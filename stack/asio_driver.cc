@@ -99,6 +99,9 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
       HoldAcknowledgements(conversing && skip == 0);
       io_.poll();
     }
+    // Whoever runs the io_context next may not know of any.
+    HoldAcknowledgements(false);
+    ReleaseAcknowledgements();
   }
 
   Stack& stack() { return *stack_; }

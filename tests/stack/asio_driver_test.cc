@@ -208,28 +208,28 @@ class BusyPollTest : public testing::Test {
 
   // Until everything is answered: how many acknowledgements came by themselves.
   int BareAcknowledgements(Duration busy_poll) {
-    int bare = 0, answers = 0;
+    int bare = 0;
     world_.driver->OnPass([&] {
       while (const auto heard = world_.TakeSegment()) {
         bare += heard->payload.empty() ? 1 : 0;
         if (heard->payload.empty()) continue;
-        if (++answers == kQuestions) return End();
+        if (++answers_ == kQuestions) return End();
         world_.Send(kTcpAck | kTcpPsh, "?");
       }
     });
     world_.Send(kTcpAck | kTcpPsh, "?");
     world_.io->restart();
     world_.driver->Run(busy_poll);
-    EXPECT_EQ(answers, kQuestions);
+    EXPECT_EQ(answers_, kQuestions);
     return bare;
   }
 
- private:
   void Answer() {
     watch_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
                       [this](const boost::system::error_code& error) {
                         if (error) return;
-                        if (host_.Read() > 0) (void)host_.Write("!");
+                        if (host_.Read() > 0 && !stops_) (void)host_.Write("!");
+                        if (stops_) world_.io->stop();
                         Answer();
                       });
   }
@@ -238,6 +238,8 @@ class BusyPollTest : public testing::Test {
     world_.driver->Stop();
   }
 
+  int answers_ = 0;
+  bool stops_ = false;  // the io_context, with the next question
   HostListener listener_{Family::kIpv4};
   World world_{{.frame_wakes_somebody = true}};
   HostSocket host_;
@@ -246,6 +248,26 @@ class BusyPollTest : public testing::Test {
 
 TEST_F(BusyPollTest, AnAnswerTakesTheAcknowledgementAlong) {
   EXPECT_LT(BareAcknowledgements(10ms), kQuestions / 2);
+}
+
+// Stopped, from outside, with an acknowledgement that waits: nobody else looks after it.
+TEST_F(BusyPollTest, TheEndOfLookingReleasesAcknowledgements) {
+  bool acknowledged = false;
+  world_.driver->OnPass([&] {
+    while (const auto heard = world_.TakeSegment()) {
+      acknowledged = heard->payload.empty() && stops_;
+      if (heard->payload.empty()) continue;
+      if (++answers_ == kQuestions) stops_ = true;
+      world_.Send(kTcpAck | kTcpPsh, "?");
+    }
+  });
+  world_.Send(kTcpAck | kTcpPsh, "?");
+  world_.io->restart();
+  world_.driver->Run(10ms);
+  ASSERT_EQ(host_.received().size(), kQuestions + 1u);
+  world_.io->restart();
+  world_.io->poll();
+  EXPECT_TRUE(acknowledged);
 }
 
 TEST_F(BusyPollTest, WhoSleepsAtOnceAcknowledgesAtOnce) {
