@@ -130,8 +130,7 @@ void DatagramEnds::GiveBack(DatagramEnd& end, Datagram* datagram) {
 
 void DatagramEnds::SayLastWord(DatagramEnd& end) {
   Take(end);
-  const bool stream =
-      end.pipe->request && end.pipe->request->kind == DatagramKind::kFramedStream;
+  const bool stream = end.pipe->request && end.pipe->request->kind == DatagramKind::kFramedStream;
   while (end.waiting_head != nullptr) {
     Datagram* next = end.waiting_head->next;
     if (!stream) counters_.udp_lost_closed.Add(end.waiting_head->count());

@@ -66,8 +66,8 @@ struct AcknowledgementWait {
   Time since{};
   bool waiting = false;
   bool listed = false;  // among those to be released; perhaps it does not wait any more
-  uint8_t in_vain = 0;   // grows twofold with each of them, shrinks by one with each that rode
-  uint8_t skip = 0;      // so many more do not wait
+  uint8_t in_vain = 0;  // grows twofold with each of them, shrinks by one with each that rode
+  uint8_t skip = 0;     // so many more do not wait
 };
 
 struct Flow {
