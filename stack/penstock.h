@@ -23,9 +23,9 @@
  *
  * Threads. A stack belongs to one thread at a time, but for penstock_wake (also signal handlers),
  * penstock_post, penstock_metric(s) and penstock_take_event (any one thread). Callbacks are called
- * on the thread that called in, by that call, and must neither block nor call into the same stack,
- * but for penstock_wake and penstock_post; the task of penstock_post may do anything but poll
- * and destroy.
+ * on the thread that called in, by that call (one says where else), and must neither block nor
+ * call into the same stack, but for penstock_wake and penstock_post; the task of penstock_post may
+ * do anything but poll and destroy.
  *
  * Errors. Nothing is thrown. What fails returns an enum penstock_status, has done nothing, and
  * leaves a sentence in penstock_last_error. Where there is no memory in the middle of a pass, the
@@ -198,6 +198,23 @@ enum penstock_udp_filtering {
   PENSTOCK_UDP_NONE = 2              /* everybody */
 };
 
+struct penstock_endpoint {
+  uint8_t address[16]; /* network order; IPv4: the first four */
+  uint16_t port;       /* host order */
+  uint8_t family;      /* 4 or 6; 0: there is none */
+  uint8_t reserved;
+};
+
+/* Somebody who asks for a published port. */
+struct penstock_client {
+  uint32_t struct_size;
+  uint8_t protocol; /* enum penstock_protocol */
+  uint8_t reserved;
+  uint16_t guest_port;
+  struct penstock_endpoint client;
+  struct penstock_endpoint host; /* that the client came to */
+};
+
 /* All 0 but the size: the guest is 10.0.2.15/24 and fd00::15/64, the gateway .2 and ::2, name
  * servers .3 and ::3; DHCP and router advertisements tell it so. stack/config.h has the reasons
  * of the defaults. */
@@ -216,7 +233,9 @@ struct penstock_config {
   uint8_t denial;          /* enum penstock_denial */
   uint8_t udp_filtering;   /* enum penstock_udp_filtering */
   uint8_t dns_intercept;   /* questions to port 53 of whatever address are answered here */
-  uint8_t reserved[6];
+  /* Names may lead to private addresses, also where the policy denies those. */
+  uint8_t dns_rebinding_protection_off;
+  uint8_t reserved[5];
 
   /* Addresses; NULL: as above. */
   const char* ipv4_gateway;
@@ -265,6 +284,33 @@ struct penstock_config {
   const char* resolv_conf;  /* followed as it changes; NULL: /etc/resolv.conf */
   const char* dhcp_pool;    /* "10.0.2.15-10.0.2.99"; NULL: from ipv4_guest to the prefix's end */
   uint64_t dhcp_lease_time; /* nanoseconds; 0: a day */
+
+  /* Nanoseconds; 0: the default. */
+  uint64_t handshake_timeout;    /* 30 s */
+  uint64_t keepalive_idle;       /* 2 h */
+  uint64_t keepalive_interval;   /* 75 s */
+  uint64_t time_wait;            /* 60 s */
+  uint64_t udp_timeout;          /* 120 s after the guest's last datagram, without an answer */
+  uint64_t udp_answered_timeout; /* 300 s after the last one either way */
+  uint64_t udp_name_timeout;     /* 30 s, of port 53 */
+  uint64_t udp_peer_timeout;     /* 120 s, of a client of a published port */
+  uint64_t echo_timeout;         /* 120 s */
+  uint64_t dns_timeout;          /* 2 s, until another name server is asked */
+  uint64_t dns_dead_time;        /* 30 s, for which that one is asked last */
+
+  /* 0: the default. */
+  uint32_t keepalive_probes;              /* 9; 127 at most */
+  uint32_t half_open_count_max;           /* of flows: 1,024, or flow_count_max if that is less */
+  uint32_t half_open_per_destination_max; /* 256, or half_open_count_max if that is less */
+  uint32_t udp_peer_count_max;            /* clients of one published port: 16,384 */
+  uint32_t echo_count_max;                /* identifiers of echo requests: 64 */
+  uint32_t dns_outstanding_max;           /* questions that wait for a name server: 1,024 */
+
+  /* Asked for each new client of a published port, before the policy: 0, and a TCP client is
+   * reset, a UDP datagram dropped. Called on relay threads (TCP) and the polling one (UDP),
+   * several at once; must not block. NULL: everybody may. */
+  int (*admit)(void* admit_context, const struct penstock_client* client);
+  void* admit_context;
 };
 
 /* Validates, opens descriptors, starts relay threads. `link` is the stack's from the call on, and
@@ -302,13 +348,6 @@ enum penstock_protocol {
 enum penstock_direction {
   PENSTOCK_EGRESS = 0, /* opened by the guest */
   PENSTOCK_INGRESS = 1 /* by a client of the host's */
-};
-
-struct penstock_endpoint {
-  uint8_t address[16]; /* network order; IPv4: the first four */
-  uint16_t port;       /* host order */
-  uint8_t family;      /* 4 or 6; 0: there is none */
-  uint8_t reserved;
 };
 
 /* "10.0.2.15:80", "[fd00::15]:80"; without a port where that is 0; "" of family 0. Returns `text`,

@@ -93,7 +93,8 @@ absl::Status ReadSwitches(const penstock_config& from, Config& config) {
                  {"host_routes_off", from.host_routes_off, 1},
                  {"denial", from.denial, PENSTOCK_DENIAL_PAGE},
                  {"udp_filtering", from.udp_filtering, PENSTOCK_UDP_NONE},
-                 {"dns_intercept", from.dns_intercept, 1}};
+                 {"dns_intercept", from.dns_intercept, 1},
+                 {"dns_rebinding_protection_off", from.dns_rebinding_protection_off, 1}};
   for (const auto& [field, value, last] : choices) {
     if (value > last) {
       return Wrong(field, absl::StrCat("is ", int{value}, ": it must be 0 to ", int{last}));
@@ -107,6 +108,7 @@ absl::Status ReadSwitches(const penstock_config& from, Config& config) {
   config.router_advertisements = from.router_advertisements_off == 0;
   config.dns.enabled = from.dns_off == 0;
   config.dns.intercept = from.dns_intercept != 0;
+  config.dns.rebinding_protection = from.dns_rebinding_protection_off == 0;
   config.follow_host_routes = from.host_routes_off == 0;
   config.denial_answer = static_cast<DenialAnswer>(from.denial);
   config.udp_filtering = static_cast<UdpFiltering>(from.udp_filtering);
@@ -199,14 +201,14 @@ absl::Status ReadPolicies(const penstock_config& from, Config& config) {
   return absl::OkStatus();
 }
 
-void ReadTimeout(uint64_t nanoseconds, Duration& timeout) {
-  constexpr uint64_t kMax = std::numeric_limits<int64_t>::max();
-  if (nanoseconds != 0) timeout = Duration(static_cast<int64_t>(std::min(nanoseconds, kMax)));
-}
-
 template <typename Number>
 void ReadNumber(Number from, Number& to) {
   if (from != 0) to = from;
+}
+
+void ReadInt(uint32_t from, int& to) {
+  constexpr uint32_t kMax = std::numeric_limits<int>::max();
+  if (from != 0) to = static_cast<int>(std::min(from, kMax));
 }
 
 void ReadLimits(const penstock_config& from, Config& config) {
@@ -214,20 +216,64 @@ void ReadLimits(const penstock_config& from, Config& config) {
   ReadNumber(from.flow_count_max, config.flow_count_max);
   // Those in the handshake are among them.
   config.half_open_count_max = std::min(config.half_open_count_max, config.flow_count_max);
+  ReadNumber(from.half_open_count_max, config.half_open_count_max);
   config.half_open_per_destination_max =
       std::min(config.half_open_per_destination_max, config.half_open_count_max);
+  ReadNumber(from.half_open_per_destination_max, config.half_open_per_destination_max);
   ReadNumber(from.udp_mapping_count_max, config.udp_mapping_count_max);
+  ReadNumber(from.udp_peer_count_max, config.udp_peer_count_max);
+  ReadNumber(from.echo_count_max, config.echo_count_max);
+  ReadNumber(from.dns_outstanding_max, config.dns.outstanding_max);
   ReadNumber(from.buffer_bytes_max, config.buffer_bytes_max);
   config.event_count_max = from.event_count_max;
-  constexpr uint32_t kMax = std::numeric_limits<int>::max();
-  if (from.relay_threads != 0) {
-    config.relay_threads = static_cast<int>(std::min(from.relay_threads, kMax));
+  ReadInt(from.relay_threads, config.relay_threads);
+}
+
+void ReadTimeouts(const penstock_config& from, Config& config) {
+  const struct {
+    uint64_t nanoseconds;
+    Duration* timeout;
+  } timeouts[] = {{from.dial_timeout, &config.dial_timeout},
+                  {from.inbound_dial_timeout, &config.inbound_dial_timeout},
+                  {from.handshake_timeout, &config.handshake_timeout},
+                  {from.silent_timeout, &config.silent_timeout},
+                  {from.stall_timeout, &config.stall_timeout},
+                  {from.keepalive_idle, &config.keepalive_idle},
+                  {from.keepalive_interval, &config.keepalive_interval},
+                  {from.time_wait, &config.time_wait},
+                  {from.udp_timeout, &config.udp_timeout},
+                  {from.udp_answered_timeout, &config.udp_answered_timeout},
+                  {from.udp_name_timeout, &config.udp_name_timeout},
+                  {from.udp_peer_timeout, &config.udp_peer_timeout},
+                  {from.echo_timeout, &config.echo_timeout},
+                  {from.dns_timeout, &config.dns.timeout},
+                  {from.dns_dead_time, &config.dns.dead_time},
+                  {from.dhcp_lease_time, &config.dhcp_lease_time}};
+  constexpr uint64_t kMax = std::numeric_limits<int64_t>::max();
+  for (const auto& [nanoseconds, timeout] : timeouts) {
+    if (nanoseconds != 0) *timeout = Duration(static_cast<int64_t>(std::min(nanoseconds, kMax)));
   }
-  ReadTimeout(from.dial_timeout, config.dial_timeout);
-  ReadTimeout(from.inbound_dial_timeout, config.inbound_dial_timeout);
-  ReadTimeout(from.silent_timeout, config.silent_timeout);
-  ReadTimeout(from.stall_timeout, config.stall_timeout);
-  ReadTimeout(from.dhcp_lease_time, config.dhcp_lease_time);
+  ReadInt(from.keepalive_probes, config.keepalive_probes);
+}
+
+void ReadCallbacks(const penstock_config& from, Config& config) {
+  if (from.warn != nullptr) {
+    config.warn = [warn = from.warn, context = from.warn_context](std::string_view sentence) {
+      warn(context, std::string(sentence).c_str());
+    };
+  }
+  if (from.admit != nullptr) {
+    config.ingress_hook = [admit = from.admit,
+                           context = from.admit_context](const IngressRequest& request) {
+      const penstock_client client{.struct_size = sizeof client,
+                                   .protocol = static_cast<uint8_t>(request.protocol),
+                                   .reserved = 0,
+                                   .guest_port = request.guest_port,
+                                   .client = EndpointOf(request.client),
+                                   .host = EndpointOf(request.host)};
+      return admit(context, &client) != 0;
+    };
+  }
 }
 
 }  // namespace
@@ -239,13 +285,10 @@ absl::StatusOr<Config> ConfigFrom(const penstock_config& from) {
     if (absl::Status status = read(from, config); !status.ok()) return status;
   }
   ReadLimits(from, config);
+  ReadTimeouts(from, config);
+  ReadCallbacks(from, config);
   if (const auto mac = MacOf(from.gateway_mac)) config.gateway_mac = *mac;
   config.guest_mac = MacOf(from.guest_mac);
-  if (from.warn != nullptr) {
-    config.warn = [warn = from.warn, context = from.warn_context](std::string_view sentence) {
-      warn(context, std::string(sentence).c_str());
-    };
-  }
   return config;
 }
 

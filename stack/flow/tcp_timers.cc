@@ -59,9 +59,11 @@ void TcpFlows::SetDeadline(Flow& flow) {
             After(std::max(flow.last_heard, flow.waiting_since), config_.silent_timeout),
             After(std::max(flow.last_progress, flow.waiting_since), config_.stall_timeout));
       } else {
-        flow.deadline =
-            After(flow.last_heard,
-                  config_.keepalive_idle + flow.keepalives_unanswered * config_.keepalive_interval);
+        flow.deadline = After(flow.last_heard, config_.keepalive_idle);
+        // One after the other: each may be as good as never.
+        for (int probe = 0; probe < flow.keepalives_unanswered; ++probe) {
+          flow.deadline = After(flow.deadline, config_.keepalive_interval);
+        }
       }
       if (IsWaitedFor(flow)) {
         flow.deadline = std::min(flow.deadline, After(flow.looking_since, kLookTimeout));

@@ -2,9 +2,11 @@
  * is this program. Ends with 0, or with the line of what was not as it should be. */
 #define _POSIX_C_SOURCE 200809L
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -164,6 +166,17 @@ static uint64_t Metric(const penstock_stack* stack, const char* name) {
   return value;
 }
 
+/* Passes until the metric has this value. What a relay thread counts wakes nobody here. */
+static void Await(penstock_stack* stack, const char* metric, uint64_t value) {
+  enum { kLookMs = 5 };
+  for (int looks = 0; Metric(stack, metric) < value; ++looks) {
+    struct pollfd ready = {.fd = penstock_descriptor(stack), .events = POLLIN};
+    EXPECT(looks < kTimeoutMs / kLookMs);
+    (void)penstock_poll(stack, penstock_now());
+    EXPECT(poll(&ready, 1, kLookMs) >= 0);
+  }
+}
+
 static void* ErrorOfAnotherThread(void* result) {
   *(int*)result = (int)strlen(penstock_last_error());
   return NULL;
@@ -223,12 +236,20 @@ static void TestWrongConfigs(void) {
   WRONG("dhcp_pool is \"10.0.2.15\"", .dhcp_pool = "10.0.2.15");
   WRONG("dhcp_pool", .dhcp_pool = "10.0.2.99-10.0.2.15");
   WRONG("dhcp_lease_time", .dhcp_lease_time = 1);
+  WRONG("dns_rebinding_protection_off is 2", .dns_rebinding_protection_off = 2);
+  WRONG("keepalive_probes is 128", .keepalive_probes = 128);
+  WRONG("half_open_count_max is 11", .flow_count_max = 10, .half_open_count_max = 11);
+  WRONG("half_open_per_destination_max is 11", .flow_count_max = 10,
+        .half_open_per_destination_max = 11);
+  WRONG("udp_peer_count_max is 4294967295", .udp_peer_count_max = UINT32_MAX);
+  WRONG("echo_count_max is 5000", .echo_count_max = 5000);
+  WRONG("dns.outstanding_max", .dns_outstanding_max = UINT32_MAX);
   /* Of a newer header: what this library does not have must be 0. */
   struct {
     struct penstock_config config;
     uint64_t newer;
   } grown = {{.struct_size = sizeof grown}, 1};
-  Refused(&grown.config, "at byte 248");
+  Refused(&grown.config, "at byte 376");
   grown.newer = 0;
   struct guest guest = {0};
   penstock_stack* stack = NULL;
@@ -315,20 +336,28 @@ static void TestNames(void) {
   penstock_destroy(stack);
 }
 
-/* A datagram to the host's loopback is a flow, until it is forgotten. */
-static void TestFlows(void) {
-  const int host = socket(AF_INET, SOCK_DGRAM, 0);
+/* Of the host's, on a port of its loopback. */
+static int Socket(int type, unsigned* port) {
+  const int host = socket(AF_INET, type, 0);
   struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   socklen_t own_bytes = sizeof own;
   EXPECT(bind(host, (struct sockaddr*)&own, sizeof own) == 0);
   EXPECT(getsockname(host, (struct sockaddr*)&own, &own_bytes) == 0);
+  *port = ntohs(own.sin_port);
+  return host;
+}
+
+/* A datagram to the host's loopback is a flow, until it is forgotten. */
+static void TestFlows(void) {
+  unsigned port = 0;
+  const int host = Socket(SOCK_DGRAM, &port);
   struct guest guest = {.to_send = 1, .length = sizeof kWhoHasTheGateway};
-  const struct penstock_config config = {.struct_size = sizeof config, .host_loopback = 1};
+  const struct penstock_config config = {
+      .struct_size = sizeof config, .host_loopback = 1, .udp_timeout = 1};
   penstock_stack* stack = NULL;
   EXPECT(penstock_create(&config, LinkTo(&guest), &stack) == PENSTOCK_OK);
   struct penstock_flow flow = {.struct_size = sizeof flow};
   EXPECT(penstock_next_flow(stack, &flow) == 0);
-  const unsigned port = ntohs(own.sin_port);
   MakeDatagram(&guest, 2, port, "hello", 5);
   Pass(stack, 0);
   EXPECT(penstock_next_flow(stack, &flow) == 1 && flow.next == 1);
@@ -336,6 +365,9 @@ static void TestFlows(void) {
   EXPECT(flow.guest.port == 4000 && flow.peer.port == port && flow.peer.address[3] == 2);
   EXPECT(flow.bytes_to_host == 5 && strcmp(flow.state, "unanswered") == 0);
   EXPECT(strcmp(flow.name, "") == 0 && strcmp(flow.end, "") == 0);
+  EXPECT(penstock_next_flow(stack, &flow) == 0);
+  Await(stack, "udp_mappings_expired", 1);
+  flow = (struct penstock_flow){.struct_size = sizeof flow};
   EXPECT(penstock_next_flow(stack, &flow) == 0);
   flow = (struct penstock_flow){.struct_size = 0};
   EXPECT(penstock_next_flow(stack, &flow) == 0);
@@ -371,6 +403,66 @@ static void TestPorts(void) {
   EXPECT(penstock_take_event(stack, &event) == 1 && event.guest.port == 81);
   EXPECT(event.name == selector);
   penstock_destroy(stack);
+}
+
+/* Who was asked about, and what is answered: on whatever thread. */
+struct admission {
+  atomic_int asked[2]; /* by enum penstock_protocol */
+  atomic_int allows;
+  atomic_uint client_port; /* the last one's */
+};
+
+static int Admit(void* context, const struct penstock_client* client) {
+  struct admission* admission = context;
+  EXPECT(client->struct_size == sizeof *client && client->guest_port == 7);
+  EXPECT(client->client.family == 4 && client->client.address[0] == 127);
+  EXPECT(client->host.family == 4 && client->host.port != 0 && client->protocol <= PENSTOCK_UDP);
+  admission->client_port = client->client.port;
+  ++admission->asked[client->protocol];
+  return admission->allows;
+}
+
+static void Connect(int client, unsigned port) {
+  const struct sockaddr_in to = {.sin_family = AF_INET,
+                                 .sin_port = htons((uint16_t)port),
+                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  EXPECT(connect(client, (const struct sockaddr*)&to, sizeof to) == 0);
+}
+
+/* Clients of a published port that may not have it, and one that may. */
+static void TestAdmission(void) {
+  struct admission admission = {.allows = 0};
+  struct guest guest = {.to_send = 1, .length = sizeof kWhoHasTheGateway};
+  const struct penstock_config config = {
+      .struct_size = sizeof config, .admit = Admit, .admit_context = &admission};
+  penstock_stack* stack = NULL;
+  EXPECT(penstock_create(&config, LinkTo(&guest), &stack) == PENSTOCK_OK);
+  struct penstock_port tcp = {.struct_size = sizeof tcp}, udp = {.struct_size = sizeof udp};
+  EXPECT(penstock_publish(stack, "0:7/tcp", PENSTOCK_IDENTITY_GATEWAY, &tcp) == PENSTOCK_OK);
+  EXPECT(penstock_publish(stack, "0:7/udp", PENSTOCK_IDENTITY_GATEWAY, &udp) == PENSTOCK_OK);
+  Pass(stack, 0);
+
+  unsigned stream_port = 0, datagram_port = 0;
+  const int stream = Socket(SOCK_STREAM, &stream_port);
+  const int datagrams = Socket(SOCK_DGRAM, &datagram_port);
+  Connect(stream, tcp.bound.port);
+  Await(stack, "inbound_denied", 1);
+  char byte = 0;
+  EXPECT(recv(stream, &byte, 1, 0) == -1 && errno == ECONNRESET);
+  EXPECT(admission.asked[PENSTOCK_TCP] == 1 && admission.client_port == stream_port);
+  Connect(datagrams, udp.bound.port);
+  EXPECT(send(datagrams, "no", 2, 0) == 2);
+  Await(stack, "udp_denied", 1);
+  EXPECT(admission.asked[PENSTOCK_UDP] == 1 && admission.client_port == datagram_port);
+  EXPECT(guest.received_bytes == 0);
+  admission.allows = 1; /* nobody asks now */
+  EXPECT(send(datagrams, "yes", 3, 0) == 3);
+  Await(stack, "udp_peers_opened", 1);
+  while (guest.received_bytes == 0) Pass(stack, 1);
+  EXPECT(memcmp(guest.received + kUdpDataAt, "yes", 3) == 0 && admission.asked[PENSTOCK_UDP] == 2);
+  penstock_destroy(stack);
+  close(stream);
+  close(datagrams);
 }
 
 static void SetPolicy(penstock_stack* stack, void* result) {
@@ -455,6 +547,7 @@ int main(void) {
   TestNames();
   TestFlows();
   TestPorts();
+  TestAdmission();
   TestPolicyAndPost();
   TestExplain();
   TestMetrics();

@@ -95,11 +95,12 @@ AT(penstock_link_callbacks, send, 24);
 AT(penstock_link_callbacks, ended, 32);
 AT(penstock_link_callbacks, release, 40);
 
-SIZE(penstock_config, 248);
+SIZE(penstock_config, 376);
 AT(penstock_config, mtu, 4);
 AT(penstock_config, ipv4_off, 8);
 AT(penstock_config, udp_filtering, 16);
 AT(penstock_config, dns_intercept, 17);
+AT(penstock_config, dns_rebinding_protection_off, 18);
 AT(penstock_config, ipv4_gateway, 24);
 AT(penstock_config, ipv6_guest, 64);
 AT(penstock_config, ipv4_prefix_length, 72);
@@ -122,6 +123,19 @@ AT(penstock_config, guest_prefixes, 216);
 AT(penstock_config, resolv_conf, 224);
 AT(penstock_config, dhcp_pool, 232);
 AT(penstock_config, dhcp_lease_time, 240);
+AT(penstock_config, handshake_timeout, 248);
+AT(penstock_config, udp_timeout, 280);
+AT(penstock_config, dns_dead_time, 328);
+AT(penstock_config, keepalive_probes, 336);
+AT(penstock_config, dns_outstanding_max, 356);
+AT(penstock_config, admit, 360);
+AT(penstock_config, admit_context, 368);
+
+SIZE(penstock_client, 48);
+AT(penstock_client, protocol, 4);
+AT(penstock_client, guest_port, 6);
+AT(penstock_client, client, 8);
+AT(penstock_client, host, 28);
 
 SIZE(penstock_endpoint, 20);
 AT(penstock_endpoint, port, 16);

@@ -28,6 +28,18 @@ TEST_P(ClockTest, AfterAJumpADeadGuestIsGivenUpInTime) {
   ExpectReset(connection.host);
 }
 
+TEST_P(ClockTest, BetweenKeepalivesMayBeForever) {
+  Config config = LoopbackConfig();
+  config.keepalive_interval = Duration::max();
+  Start(config);
+  Connection connection = Establish();
+  guest().Oversleep(5h);
+  guest().Oversleep(1000h);
+  EXPECT_EQ(counters().keepalives_sent, 1u);
+  connection.flow.Forget();
+  ExpectAlive(connection);
+}
+
 TEST_P(ClockTest, WhatWasInFlightIsSentAgainAfterAJump) {
   Connection connection = Establish();
   connection.flow.Send({.payload = "before"});
