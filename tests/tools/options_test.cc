@@ -355,6 +355,18 @@ TEST(Options, PortsTakeTheirOrders) {
   EXPECT_TRUE(std::get<PortsOptions>(*list).json);
 }
 
+// A virtual machine's next piece takes longer to come than a process's.
+TEST(Options, ServeLooksLongerForTheNextPiece) {
+  const auto busy_poll = [](std::vector<std::string> arguments) {
+    const Options options = ParseOptions(std::move(arguments)).value();
+    if (const auto* run = std::get_if<RunOptions>(&options)) return run->common.busy_poll;
+    return std::get<ServeOptions>(options).common.busy_poll;
+  };
+  EXPECT_EQ(busy_poll({"run", "--", "true"}), AsioDriver::kBusyPoll);
+  EXPECT_EQ(busy_poll({"serve", "--stream", "/x"}), std::chrono::microseconds(400));
+  EXPECT_EQ(busy_poll({"serve", "--stream", "/x", "--busy-poll", "0"}), Duration::zero());
+}
+
 TEST(Options, ServeTakesItsPlaceAndWhatTheVmmDoes) {
   const auto options = ParseOptions({"serve", "--stream", "/tmp/vm", "--guests", "3", "--offload",
                                      "from-guest", "-p", "0:80", "--control", "/tmp/c"});

@@ -244,8 +244,9 @@ void AddCommon(CLI::App& app, CommonOptions& common, CommonTexts& texts,
       ->capture_default_str();
   app.add_option("--busy-poll", texts.busy_poll_microseconds,
                  "With one thread for everything: in a conversation, look so long for\n"
-                 "the next piece before sleeping. More answers an emulated machine\n"
-                 "sooner and keeps a core awake for it; 0: sleep at once")
+                 "the next piece before sleeping, while nobody else wants the core.\n"
+                 "More answers somebody slow sooner, for more time of a core; 0: sleep\n"
+                 "at once")
       ->type_name("MICROSECONDS")
       ->capture_default_str();
   app.add_option("--udp-filtering", texts.udp_filtering,
