@@ -7,6 +7,7 @@ function of a list of results, so that a page can be made again from a file.
 """
 
 import dataclasses
+import math
 import statistics
 
 GB = 1e9
@@ -95,12 +96,17 @@ def summarise(results, figure="value"):
 
 
 def ratio(over, under):
-    """Of medians. None if the upper one failed; endless if only the lower one did."""
-    if over is None:
-        return None
-    if under is None or under.median == 0:
-        return float("inf")
-    return over.median / under.median
+    """The spread of results' ratios to those of the same repetition. None if one of the upper
+    failed; endless where one of the lower did."""
+    below = {result["repetition"]: result["value"] for result in under}
+
+    def of(result):
+        if result["value"] is None:
+            return None
+        other = below.get(result["repetition"])
+        return result["value"] / other if other else math.inf
+
+    return spread([of(result) for result in over])
 
 
 def number(value):

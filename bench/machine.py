@@ -13,7 +13,7 @@ import rounds
 import tables
 
 SUMMARY = "a QEMU guest over a socket: penstock beside -netdev user and passt"
-STACKS = ["user", "passt", "penstock", "penstock-busy", "penstock-dgram"]
+STACKS = ["user", "passt", "penstock", "penstock-50", "penstock-dgram"]
 KNOWN_STACKS = machines.MACHINES
 LEGENDS = machines.LEGENDS
 require_programs = machines.require_programs
@@ -26,20 +26,23 @@ PLAN = rounds.Plan(
 add_options, measure = PLAN.add_options, PLAN.measure
 
 
-def shared_out(measure_cell, stack, seconds):
+def shared_out(measure, stacks, seconds):
     """The same, and how much of the CPU time was the server's own: by its share of all that was
     used from before the cell until after it."""
-    before = stack.cpu_seconds()
-    result = measure_cell(stack, seconds=seconds)
-    result.pop("resident_bytes", None)  # QEMU's, with the machine's memory
-    server, main = (after - used for after, used in zip(stack.cpu_seconds(), before))
-    if result.get("cpu_seconds") is not None and server + main > 0:
-        result[SERVER] = result["cpu_seconds"] * server / (server + main)
-    return result
+    before = {stack: stack.cpu_seconds() for stack in stacks}
+    for stack, result in measure(stacks, seconds):
+        if result["value"] is None:
+            yield stack, result
+            continue
+        result.pop("resident_bytes", None)  # QEMU's, with the machine's memory
+        server, main = (after - used for after, used in zip(stack.cpu_seconds(), before[stack]))
+        if "cpu_seconds" in result and server + main > 0:
+            result[SERVER] = result["cpu_seconds"] * server / (server + main)
+        yield stack, result
 
 
-PLAN.cells = {cell: (unit, functools.partial(shared_out, measure_cell))
-              for cell, (unit, measure_cell) in PLAN.cells.items()}
+PLAN.cells = {cell: (unit, functools.partial(shared_out, measure))
+              for cell, (unit, measure) in PLAN.cells.items()}
 
 
 def planned_seconds(options):

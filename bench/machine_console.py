@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Runs one command in a virtual machine of machines.py, as if it ran here.
 
-    machine_console.py SOCKET TICKS[,TICKS...] COMMAND [ARGUMENT...]
+    machine_console.py SOCKET PID[,PID...] COMMAND [ARGUMENT...]
 
 SOCKET is the machine's console, at which tests/vm/init obeys one line after the other. What the
 command prints comes out here, what is said to this process goes to its standard input, and
 SIGTERM here ends it there.
 
 The guest sees none of the host's processes: `--watch`, which would name them, is taken out, and
-the result, a line of JSON, gets the CPU time that they took meanwhile. TICKS are stat files, of
-processes or of their threads.
+the result, a line of JSON, gets the CPU time that each PID took meanwhile: a process, or a
+thread (PID/task/TID).
 """
 
 import json
@@ -20,6 +20,8 @@ import socket
 import sys
 import time
 
+from topology import cpu_seconds
+
 END = "=end\n"
 # The command reads a pipe, so that what is said ends it: busybox has no job control here.
 SHELL = ("rm -f /tmp/in; mkfifo /tmp/in; {command} < /tmp/in & pid=$!; exec 3> /tmp/in;"
@@ -28,20 +30,11 @@ SHELL = ("rm -f /tmp/in; mkfifo /tmp/in; {command} < /tmp/in & pid=$!; exec 3> /
 WARMUP = 0.5  # s, traffic_bench's
 
 
-def cpu_seconds(paths):
-    ticks = 0
-    for path in paths:
-        with open(path, encoding="ascii") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 class Console:
-    def __init__(self, path, stat_files, watches):
+    def __init__(self, path, pids, watches):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.connect(path)
-        self.stat_files, self.watches = stat_files, watches
+        self.pids, self.watches = pids, watches
         self.unread = b""
         self.ending = False
         self.before = None
@@ -58,7 +51,7 @@ class Console:
             return False
         if self.watches and line.startswith("{"):
             result = json.loads(line)
-            result["cpu_seconds"] = cpu_seconds(self.stat_files) - (self.before or 0)
+            result["cpu_seconds"] = cpu_seconds(self.pids) - (self.before or 0)
             line = json.dumps(result)
         print(line, flush=True)
         return True
@@ -70,7 +63,7 @@ class Console:
             if self.watches and self.before is None:
                 timeout = max(0.0, self.window_begins - time.monotonic())
                 if timeout == 0.0:
-                    self.before, timeout = cpu_seconds(self.stat_files), None
+                    self.before, timeout = cpu_seconds(self.pids), None
             readable = select.select(sources, [], [], timeout)[0]
             if signals in readable:
                 sources.remove(signals)
@@ -92,7 +85,7 @@ class Console:
                         return
 
 
-def main(path, stat_files, *command):
+def main(path, pids, *command):
     command = list(command)
     watches = "--watch" in command
     if watches:
@@ -102,7 +95,7 @@ def main(path, stat_files, *command):
     wake.setblocking(False)
     signal.set_wakeup_fd(wake.fileno())
     signal.signal(signal.SIGTERM, lambda *_: None)
-    console = Console(path, stat_files.split(","), watches)
+    console = Console(path, pids.split(","), watches)
     console.socket.sendall(SHELL.format(command=" ".join(command)).encode())
     console.relay(signals)
 

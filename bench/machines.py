@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 
-import machine_console
 import topology
 from topology import BenchError, Process
 
@@ -41,21 +40,17 @@ def require_programs(stacks, bin_dir):
                          " setup)")
 
 
-def stat_file(pid):
-    return f"/proc/{pid}/stat"
-
-
 class Console:
     """The guest's side for topology's users: who runs commands in it."""
 
     def __init__(self, path):
         self.path = path
-        self.stat_files = []
+        self.pids = []
 
     def command(self, program, *arguments):
         """`program`, to be run in the machine: what is started here carries its words."""
         return [sys.executable, os.path.join(HERE, "machine_console.py"), self.path,
-                ",".join(self.stat_files), os.path.basename(program), *arguments]
+                ",".join(self.pids), os.path.basename(program), *arguments]
 
 
 class Machine:
@@ -79,7 +74,7 @@ class Machine:
         try:
             self.start_server()
             self.boot()
-            self.guest.stat_files = [stat_file(pid) for pid in self.pids()]
+            self.guest.pids = self.pids()
         except BaseException:
             self.stop()
             raise
@@ -149,8 +144,8 @@ class Machine:
 
     def cpu_seconds(self):
         """Of the stack's processes, and of QEMU's main thread."""
-        server = machine_console.cpu_seconds(map(stat_file, self.server_pids()))
-        return server, machine_console.cpu_seconds(self.guest.stat_files) - server
+        server = topology.cpu_seconds(self.server_pids())
+        return server, topology.cpu_seconds(self.pids()) - server
 
     def stop(self):
         for process in (self.qemu, self.server):
@@ -205,10 +200,10 @@ class Penstock(Machine):
                 os.close(ready_write)
 
 
-class PenstockBusy(Penstock):
-    name = "penstock-busy"
-    legend = "the same with --busy-poll 400: looks so many microseconds for the next piece"
-    more = ("--busy-poll", "400")
+class PenstockSleepy(Penstock):
+    name = "penstock-50"
+    legend = "the same with --busy-poll 50: looks for the next piece for 50 us, not 400"
+    more = ("--busy-poll", "50")
 
 
 class PenstockDatagrams(Penstock):
@@ -221,6 +216,6 @@ class PenstockDatagrams(Penstock):
                 f"remote.path={self.socket}")
 
 
-MACHINES = {machine.name: machine for machine in (User, Passt, Penstock, PenstockBusy,
+MACHINES = {machine.name: machine for machine in (User, Passt, Penstock, PenstockSleepy,
                                                  PenstockDatagrams)}
 LEGENDS = {name: machine.legend for name, machine in MACHINES.items()}

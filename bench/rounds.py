@@ -1,9 +1,9 @@
 """Measures a set of cells on every stack in turn.
 
 A round makes all stacks anew with one MTU and keeps them side by side; then each cell
-is measured on one stack after the other, so that what disturbs the machine for a
-while disturbs them alike. A repetition is one round with each MTU. What is printed of
-the results: tables.py.
+is measured on one stack after the other (round trips in slices, in turn), so that what
+disturbs the machine for a while disturbs them alike. A repetition is one round with each
+MTU. What is printed of the results: tables.py.
 """
 
 import dataclasses
@@ -22,10 +22,22 @@ STREAMS = (1, 8, 64)
 CELL_OVERHEAD, STACK_OVERHEAD = 0.9, 0.7
 
 
+def in_turn(measure):
+    """A cell of what is measured on one stack: on one after the other."""
+    def measure_all(stacks, seconds):
+        for stack in stacks:
+            try:
+                yield stack, measure(stack, seconds=seconds)
+            except BenchError as problem:
+                yield stack, {"value": None, "failure": str(problem)}
+
+    return measure_all
+
+
 def bulk_cells(to_listener, from_listener):
     """One and many streams in the two directions that have these names."""
-    return {f"{direction} {streams}": ("Gbit/s", functools.partial(
-                traffic.bulk, to_listener=direction == to_listener, streams=streams))
+    return {f"{direction} {streams}": ("Gbit/s", in_turn(functools.partial(
+                traffic.bulk, to_listener=direction == to_listener, streams=streams)))
             for streams in STREAMS for direction in (to_listener, from_listener)}
 
 
@@ -33,14 +45,15 @@ def bulk_cells(to_listener, from_listener):
 # for a while.
 RATE_CELLS = {
     "round trips": ("1/s", traffic.round_trips),
-    "close 1": ("1/s", functools.partial(traffic.close_rounds, parallel=1)),
-    "close 64": ("1/s", functools.partial(traffic.close_rounds, parallel=64)),
+    "close 1": ("1/s", in_turn(functools.partial(traffic.close_rounds, parallel=1))),
+    "close 64": ("1/s", in_turn(functools.partial(traffic.close_rounds, parallel=64))),
 }
 
 
 @dataclasses.dataclass
 class Plan:
-    """A benchmark. A cell is (unit, measure(stack, seconds)); more is better."""
+    """A benchmark. A cell is (unit, measure); more is better. measure(stacks, seconds) yields
+    each stack and its result, as they come."""
 
     benchmark: str
     stacks: dict  # name -> how to make one, from an MTU and the folder of the programs
@@ -100,8 +113,7 @@ class Plan:
             print(f"{record.head()}  {self.benchmark} {repetition}  MTU {mtu:5}  {cell:12}",
                   end="", flush=True)
             problems = []
-            for stack in running:
-                result = measure_cell(measure, stack, options.seconds)
+            for stack, result in measure(running, options.seconds):
                 record.add(self.benchmark, repetition, int(mtu), cell, stack.name, unit, result)
                 print(f"  {stack.name} {number(result['value'])}", end="", flush=True)
                 if "failure" in result:
@@ -121,10 +133,3 @@ class Plan:
 
 def cell_seconds(options):
     return (options.seconds + CELL_OVERHEAD) * len(options.stacks)
-
-
-def measure_cell(measure, stack, seconds):
-    try:
-        return measure(stack, seconds=seconds)
-    except BenchError as problem:
-        return {"value": None, "failure": str(problem)}

@@ -19,15 +19,18 @@ def spread(measured):
         f"{number(measured.median)} ({number(measured.lowest)}-{number(measured.highest)})")
 
 
-def ratios(stacks, cells, summary):
-    """penstock's lines against everybody else's. `summary`: (cell, stack) -> Spread."""
+def ratios(stacks, cells, results):
+    """penstock's lines against everybody else's, in the same repetitions."""
+    def show(cell, name, other):
+        measured = figures.ratio(*(figures.select(results, cell=cell, stack=each)
+                                   for each in (name, other)))
+        return "failed" if measured is None else (
+            f"x{measured.median:.2f} ({measured.lowest:.2f}-{measured.highest:.2f})")
+
     others = [name for name in stacks if "penstock" not in name]
     for name in (name for name in stacks if "penstock" in name):
         for other in others:
-            values = [figures.ratio(summary.get((cell, name)), summary.get((cell, other)))
-                      for cell in cells]
-            row(f"{name} / {other}",
-                ["failed" if value is None else f"x{value:.2f}" for value in values])
+            row(f"{name} / {other}", [show(cell, name, other) for cell in cells])
 
 
 def cpu(results, direction):
@@ -61,7 +64,7 @@ def of_cells(plan, mtu, cells, results):
             fields.append(", ".join(cpu(own, direction) for direction in plan.directions))
             fields.append(resident(plan, own))
         row(name, fields)
-    ratios(stacks, cells, summary)
+    ratios(stacks, cells, results)
 
 
 def of_rounds(plan, mtu, cells, results):
@@ -72,7 +75,7 @@ def of_rounds(plan, mtu, cells, results):
         return "-" if measured is None else format(measured.median, form)
 
     print(f"\n{plan.benchmark}, MTU {mtu}: microseconds, median / 99th percentile; CPU seconds of"
-          " the stack for a thousand connections")
+          " the stack for a thousand of them")
     row("", cells)
     for name in figures.stacks(results):
         row(name, [" / ".join(median(name, cell, figure, ".0f")

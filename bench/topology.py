@@ -216,6 +216,19 @@ def process_tree(pid):
     return found
 
 
+def cpu_seconds(pids):
+    """What processes have used so far, or threads of theirs (PID/task/TID)."""
+    ticks = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+        except FileNotFoundError:
+            raise BenchError(f"process {pid}, which is measured, is gone") from None
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def resident_bytes(pids):
     """Resident memory of processes; kernel memory is not in it."""
     total = 0

@@ -3,13 +3,18 @@ connecting end in the guest, or the other way round through a published port. Se
 head of traffic_bench.cc for what each mode does.
 """
 
+import contextlib
 import json
 import os
+import random
+import statistics
 
-from topology import GUEST_PORT, BenchError, Process
+from topology import GUEST_PORT, BenchError, Process, cpu_seconds
 
 # How much longer than its window a measurement may take: set-up and the warm-up.
 GRACE = 30.0
+# Of round trips: what a machine does besides lasts longer.
+SLICE = 0.3
 
 
 class Ends:
@@ -71,13 +76,56 @@ def bulk(stack, to_listener, streams, seconds):
     return {"value": result["bytes"] * 8 / 1e9 / result["seconds"], **measured(stack, result)}
 
 
-def round_trips(stack, seconds):
-    """Round trips of one byte on one connection, per second."""
-    with Talk(stack) as talk:
-        talk.open(1)
-        talk.ping("one", 0.2)
-        result = talk.ping("one", seconds)
-    return {"value": result["per_second"], **result}
+def round_trips(stacks, seconds):
+    """Round trips of one byte on a connection of each stack, per second.
+
+    All connections are open at once and measured in slices, in an order that chance makes for
+    each slice: what the machine does besides meets all stacks alike.
+    """
+    with contextlib.ExitStack() as kept:
+        talkers = [Talker(stack, kept) for stack in stacks]
+        length = min(SLICE, seconds)
+        for _ in range(round(seconds / length)):
+            for talker in random.sample(talkers, len(talkers)):
+                talker.attempt(talker.measure, length)
+        for talker in talkers:
+            talker.attempt(talker.finish)
+            yield talker.stack, talker.result
+
+
+class Talker:
+    """One connection through a stack, and what its slices gave; the first failure is the last."""
+
+    def __init__(self, stack, kept):
+        self.stack, self.slices, self.result = stack, [], None
+        self.attempt(self.begin, kept)
+
+    def attempt(self, step, *arguments):
+        if self.result is None:
+            try:
+                step(*arguments)
+            except BenchError as problem:
+                self.result = {"value": None, "failure": str(problem)}
+
+    def begin(self, kept):
+        self.talk = kept.enter_context(Talk(self.stack))
+        self.talk.open(1)
+        self.talk.ping("one", 0.2)
+        self.cpu_before = cpu_seconds(self.stack.pids())
+
+    def measure(self, seconds):
+        self.slices.append(self.talk.ping("one", seconds))
+
+    def finish(self):
+        def of_slices(figure, of):
+            return of(part[figure] for part in self.slices)
+
+        self.result = measured(self.stack, {
+            "value": of_slices("per_second", statistics.fmean),
+            "rounds": of_slices("round_trips", sum),
+            "cpu_seconds": cpu_seconds(self.stack.pids()) - self.cpu_before,
+            "median_us": of_slices("median_us", statistics.median),
+            "p99_us": of_slices("p99_us", statistics.median)})
 
 
 def close_rounds(stack, parallel, seconds):

@@ -178,8 +178,7 @@ def show(results):
     tables.row("", cells)
     for name in stacks:
         tables.row(name, fields(own[name], cells, tables.spread))
-    tables.ratios(stacks, cells, {(cell, stack): measured for (_, _, cell, stack), measured
-                                  in figures.summarise(results).items()})
+    tables.ratios(stacks, cells, results)
     for what, figure, form in (("lost", "loss", lambda measured: f"{measured.median:.1%}"),
                                ("CPU seconds of the stack for a million that arrived",
                                 "cpu_per_million", lambda measured: f"{measured.median:.2f}")):

@@ -10,6 +10,7 @@ ctest test.
 
 import dataclasses
 import json
+import math
 import os
 import sys
 import tempfile
@@ -67,6 +68,15 @@ class Figures(unittest.TestCase):
     def test_one_failed_repetition_is_no_spread(self):
         self.assertIsNone(figures.spread([3, None]))
         self.assertIsNone(figures.spread([]))
+
+    def test_a_ratio_is_of_results_of_the_same_repetition(self):
+        found = figures.ratio(up("penstock", 8, 9, 20), up("pasta", 2, 9, 4))
+        self.assertEqual(found, figures.Spread(4, 1, 5))
+
+    def test_a_ratio_to_what_failed_is_endless_and_one_of_what_failed_is_none(self):
+        self.assertEqual(figures.ratio(up("penstock", 8), up("pasta", None)).median, math.inf)
+        self.assertEqual(figures.ratio(up("penstock", 8), []).median, math.inf)
+        self.assertIsNone(figures.ratio(up("penstock", 8, None), up("pasta", 2, 2)))
 
     def test_cpu_time_of_a_direction_is_over_all_its_cells(self):
         results = up("penstock", 1, 3) + up("penstock", 3, 3, cell="up 8") + up(
