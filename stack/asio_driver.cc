@@ -80,17 +80,17 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
   }
 
   void Run(Duration busy_poll) {
-    constexpr int kBackoffMax = 128;
-    int backoff = 1, skip = 0;
+    constexpr int kSkipMax = 127;
+    int in_vain = 0, skip = 0;  // looks that will be left out after the next failure, and now
     bool conversing = false;
     while (!io_.stopped()) {
       if (conversing && skip > 0) {
         --skip;
       } else if (conversing) {
         const bool found = LookFor(busy_poll);
-        backoff = found ? 1 : std::min(2 * backoff, kBackoffMax);
+        skip = found ? 0 : in_vain;
+        in_vain = found ? 0 : std::min(2 * in_vain + 1, kSkipMax);
         if (found) continue;
-        skip = backoff;
       }
       ReleaseAcknowledgements();
       const Time asleep = Clock::now();
