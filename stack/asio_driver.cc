@@ -84,10 +84,11 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     int in_vain = 0, skip = 0;  // looks that will be left out after the next failure, and now
     bool conversing = false;
     while (!io_.stopped()) {
+      const Duration span = SpanOf(busy_poll);
       if (conversing && skip > 0) {
         --skip;
       } else if (conversing) {
-        const bool found = LookFor(busy_poll);
+        const bool found = LookFor(span);
         skip = found ? 0 : in_vain;
         in_vain = found ? 0 : std::min(2 * in_vain + 1, kSkipMax);
         if (found) continue;
@@ -95,7 +96,7 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
       ReleaseAcknowledgements();
       const Time asleep = Clock::now();
       io_.run_one();
-      conversing = Clock::now() - asleep < 4 * busy_poll;
+      conversing = Clock::now() - asleep < 4 * span;
       HoldAcknowledgements(conversing && skip == 0);
       io_.poll();
     }
@@ -114,6 +115,10 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
  private:
   // Passes in a row before other handlers of the io_context have their turn.
   static constexpr int kPassesMax = 8;
+  // Above it nobody waits for single pieces; small ones in turn stay far below: 10,000 of 200
+  // bytes in a second are 2 MB. Measured over at least so long.
+  static constexpr double kBulkBytesPerSecond = 20e6;
+  static constexpr Duration kMeasureInterval = std::chrono::milliseconds(2);
 
   absl::Status Watch(asio::posix::stream_descriptor& watch, int descriptor) {
     if (descriptor < 0) return absl::OkStatus();
@@ -124,6 +129,21 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
     if (copy >= 0 && !error) return absl::OkStatus();
     if (copy >= 0) close(copy);
     return absl::ResourceExhaustedError("cannot watch the link: no descriptors left");
+  }
+
+  // How long it is worth while to look.
+  Duration SpanOf(Duration busy_poll) {
+    if (busy_poll <= kBusyPoll) return busy_poll;
+    const Time now = Clock::now();
+    if (const Duration elapsed = now - measured_at_; elapsed >= kMeasureInterval) {
+      const uint64_t bytes = stack_->impl_->link_bytes();
+      const double rate = static_cast<double>(bytes - measured_bytes_) /
+                          std::chrono::duration<double>(elapsed).count();
+      bulk_ = rate >= kBulkBytesPerSecond;
+      measured_at_ = now;
+      measured_bytes_ = bytes;
+    }
+    return bulk_ ? kBusyPoll : busy_poll;
   }
 
   // Whether anything happened within `span`.
@@ -249,6 +269,9 @@ class AsioDriver::Impl : public std::enable_shared_from_this<AsioDriver::Impl> {
   asio::steady_timer timer_;
   Time timer_deadline_ = kNever;
   uint64_t rings_ = 0;
+  Time measured_at_{};
+  uint64_t measured_bytes_ = 0;
+  bool bulk_ = false;          // as it was measured last
   bool link_readable_ = true;  // the first pass looks
   bool pass_scheduled_ = false;
   bool waiting_writable_ = false;

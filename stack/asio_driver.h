@@ -44,10 +44,11 @@ class AsioDriver {
   // longer than what it is for. So after a wait of less than four times `busy_poll`, the next
   // one begins with looking for events, for as long as `busy_poll`, while whoever else wants
   // the core gets it. Where that was in vain it is done less and less often: what comes at its
-  // leisure costs next to nothing. And where a frame to the guest wakes somebody, its
-  // acknowledgements wait for the answer to take them along, for 100 us of it at most.
-  // 0: sleeps at once. Time on a core is the price: a conversation with somebody who takes as
-  // long as `busy_poll` to answer has a core look for it all that time, if no other needs it.
+  // leisure costs next to nothing. While more than 20 MB a second move, nobody waits for single
+  // pieces, and it is done for no longer than kBusyPoll. And where a frame to the guest wakes
+  // somebody, its acknowledgements wait for the answer to take them along, for 100 us of it at
+  // most. 0: sleeps at once. Time on a core is the price: a conversation with somebody who takes
+  // as long as `busy_poll` to answer has a core look for it all that time, if no other needs it.
   void Run(Duration busy_poll = kBusyPoll);
   // About what it takes to wake a thread on an idle core of a virtual machine.
   static constexpr Duration kBusyPoll = std::chrono::microseconds(50);

@@ -69,6 +69,10 @@ class Stack::Impl {
     flows_->HoldAcknowledgements(may_wait && capabilities_.frame_wakes_somebody);
   }
   [[nodiscard]] bool ReleaseAcknowledgements() { return flows_->ReleaseAcknowledgements(); }
+  // Of frames, both ways, so far.
+  [[nodiscard]] uint64_t link_bytes() const {
+    return counters_.link_bytes_to_host.value() + counters_.link_bytes_to_guest.value();
+  }
   void Wake() noexcept;
   void Post(std::function<void(Stack&)> task);
 
