@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
+
 namespace penstock {
 namespace {
 
@@ -18,18 +20,16 @@ Found At(Part part, std::string sentence, size_t offset = 0) {
   return PortFault{.part = part, .offset = offset, .sentence = std::move(sentence)};
 }
 
-bool IsPrintable(char c) { return c > ' ' && c < 127; }
-
 // The kernel takes more (any byte but a space, '/' and ':'); what is refused beside
 // those could not be told from an address or ports, or would upset a terminal.
 Found InterfaceFault(const std::string& name, Part part) {
   const std::string named = Sentence("the interface \"", name, "\"");
   if (name.empty()) return At(part, "the interface's name is empty");
   const auto wrong = std::find_if(name.begin(), name.end(), [](char c) {
-    return !IsPrintable(c) || std::string_view("/:%*[]").find(c) != std::string_view::npos;
+    return !absl::ascii_isgraph(c) || std::string_view("/:%*[]").find(c) != std::string_view::npos;
   });
   const auto offset = static_cast<size_t>(wrong - name.begin());
-  if (wrong != name.end() && !IsPrintable(*wrong)) {
+  if (wrong != name.end() && !absl::ascii_isgraph(*wrong)) {
     return At(part, "an interface's name must be of printable ASCII characters", offset);
   }
   if (wrong != name.end()) {

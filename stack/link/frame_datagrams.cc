@@ -22,15 +22,15 @@ namespace {
 constexpr std::string_view kHello = "VFKT";
 
 // Of one system call.
-constexpr size_t kFramesPerCall = 64;
+constexpr size_t kDatagramsPerCall = 64;
 
 // Asked for; the system's net.core.wmem_max may allow less. A frame that is longer than what
 // there is cannot be sent at all.
-constexpr int kSendBufferBytes = 1 << 20;
+constexpr int kDatagramSendBufferBytes = 1 << 20;
 constexpr int kReceiveBufferBytes = 4 << 20;
 
 // A read that fails is tried again with the next pass; so often at once.
-constexpr int kReadErrorsPerBatchMax = 16;
+constexpr int kDatagramReadErrorsMax = 16;
 
 class FrameDatagrams final : public Link {
  public:
@@ -72,8 +72,8 @@ class FrameDatagrams final : public Link {
   bool takes_nothing_more_ = false;  // the other end reads no longer
   int read_errors_ = 0;
   uint64_t frames_lost_ = 0;
-  std::array<mmsghdr, kFramesPerCall> messages_;
-  std::array<iovec, kFramesPerCall> rooms_;
+  std::array<mmsghdr, kDatagramsPerCall> messages_;
+  std::array<iovec, kDatagramsPerCall> rooms_;
 };
 
 absl::Status FrameDatagrams::Open() {
@@ -88,7 +88,8 @@ absl::Status FrameDatagrams::Open() {
         std::generic_category().message(errno) + "): connect it to the VMM's");
   }
   has_end_ = type == SOCK_SEQPACKET;
-  (void)setsockopt(socket_, SOL_SOCKET, SO_SNDBUF, &kSendBufferBytes, sizeof kSendBufferBytes);
+  (void)setsockopt(socket_, SOL_SOCKET, SO_SNDBUF, &kDatagramSendBufferBytes,
+                   sizeof kDatagramSendBufferBytes);
   (void)setsockopt(socket_, SOL_SOCKET, SO_RCVBUF, &kReceiveBufferBytes,
                    sizeof kReceiveBufferBytes);
   return absl::OkStatus();
@@ -109,7 +110,7 @@ size_t FrameDatagrams::Receive(Time /*now*/, std::span<FrameToHost> frames) {
 }
 
 FrameDatagrams::Taken FrameDatagrams::Take(std::span<FrameToHost> frames) {
-  const size_t asked = std::min(frames.size(), kFramesPerCall);
+  const size_t asked = std::min(frames.size(), kDatagramsPerCall);
   for (size_t i = 0; i < asked; ++i) {
     rooms_[i] = {frames[i].room.data(), frames[i].room.size()};
     messages_[i] = {};
@@ -162,7 +163,7 @@ FrameDatagrams::Taken FrameDatagrams::OnReceiveError(int error) {
       ended_ = true;
       return {};
     default:  // memory, above all: nothing is known to be lost
-      return {.frames = 0, .more = ++read_errors_ < kReadErrorsPerBatchMax};
+      return {.frames = 0, .more = ++read_errors_ < kDatagramReadErrorsMax};
   }
 }
 
@@ -182,7 +183,7 @@ FrameDatagrams::Room FrameDatagrams::Offer(std::span<const FrameToGuest> frames,
     return Room::kMore;
   }
   unsigned count = 0;
-  for (const FrameToGuest& frame : frames.first(std::min(frames.size(), kFramesPerCall))) {
+  for (const FrameToGuest& frame : frames.first(std::min(frames.size(), kDatagramsPerCall))) {
     // A datagram has no place for what an open checksum needs.
     if (frame.offload.checksum == ChecksumState::kPartial || frame.length == 0 ||
         frame.length > kFrameBytesMax || frame.parts.size() > kFramePartsMax) {

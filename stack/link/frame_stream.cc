@@ -29,7 +29,7 @@ constexpr size_t kPartsPerCall = 1'024;
 static_assert(kPartsPerCall > 2 * (1 + kFramePartsMax));
 
 // Asked for; the system's net.core.wmem_max may allow less.
-constexpr int kSendBufferBytes = 1 << 20;
+constexpr int kStreamSendBufferBytes = 1 << 20;
 
 uint32_t LengthAt(const uint8_t* bytes) {
   return uint32_t{bytes[0]} << 24 | uint32_t{bytes[1]} << 16 | uint32_t{bytes[2]} << 8 | bytes[3];
@@ -110,7 +110,8 @@ class FrameStream final : public Link {
 };
 
 absl::Status FrameStream::Open() {
-  (void)setsockopt(socket_, SOL_SOCKET, SO_SNDBUF, &kSendBufferBytes, sizeof kSendBufferBytes);
+  (void)setsockopt(socket_, SOL_SOCKET, SO_SNDBUF, &kStreamSendBufferBytes,
+                   sizeof kStreamSendBufferBytes);
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
   epoll_event event{.events = EPOLLIN, .data = {}};
   if (epoll_ < 0 || epoll_ctl(epoll_, EPOLL_CTL_ADD, socket_, &event) != 0) {

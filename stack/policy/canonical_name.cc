@@ -2,14 +2,10 @@
 
 #include <algorithm>
 
+#include "absl/strings/ascii.h"
+
 namespace penstock {
-namespace {
-
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsLower(char c) { return c >= 'a' && c <= 'z'; }
-char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-}  // namespace
+namespace {}  // namespace
 
 std::optional<std::string> CanonicalName(std::string_view name) {
   if (name.ends_with('.')) name.remove_suffix(1);
@@ -17,13 +13,13 @@ std::optional<std::string> CanonicalName(std::string_view name) {
   std::string canonical(name.size(), '\0');
   size_t label_bytes = 0;
   for (size_t i = 0; i < name.size(); ++i) {
-    const char c = canonical[i] = Lower(name[i]);
+    const char c = canonical[i] = absl::ascii_tolower(name[i]);
     if (c == '.') {
       if (label_bytes == 0) return std::nullopt;
       label_bytes = 0;
       continue;
     }
-    const bool allowed = IsDigit(c) || IsLower(c) || c == '-' || c == '_';
+    const bool allowed = absl::ascii_isdigit(c) || absl::ascii_islower(c) || c == '-' || c == '_';
     if (!allowed || ++label_bytes > kLabelBytesMax) return std::nullopt;
   }
   if (label_bytes == 0) return std::nullopt;
@@ -37,7 +33,8 @@ bool LooksLikeIpv4(std::string_view name) {
   if (hexadecimal) last.remove_prefix(2);
   if (last.empty()) return hexadecimal;
   return std::all_of(last.begin(), last.end(), [hexadecimal](char c) {
-    return IsDigit(c) || (hexadecimal && Lower(c) >= 'a' && Lower(c) <= 'f');
+    return absl::ascii_isdigit(c) ||
+           (hexadecimal && absl::ascii_tolower(c) >= 'a' && absl::ascii_tolower(c) <= 'f');
   });
 }
 

@@ -16,23 +16,23 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "relay/endpoint.h"
 #include "stack/policy/canonical_name.h"
 
 namespace penstock {
 namespace {
 
-using Kind = ShownName::Kind;
-using Protocol = ShownName::Protocol;
+using ShownKind = ShownName::Kind;
 
 // Version 2 of the PROXY protocol begins with this, behind four bytes of empty lines.
 constexpr std::string_view kProxyVersion2("\r\n\r\n\0\r\nQUIT\n", 12);
 
-ShownName Shows(Kind kind, std::string name = {}) {
-  return {.kind = kind, .protocol = Protocol::kHttp, .name = std::move(name)};
+ShownName HttpShows(ShownKind kind, std::string name = {}) {
+  return {.kind = kind, .protocol = ShownName::Protocol::kHttp, .name = std::move(name)};
 }
-ShownName Unreadable() { return Shows(Kind::kUnreadable); }
-ShownName Other() { return {.kind = Kind::kNone}; }
+ShownName Unreadable() { return HttpShows(ShownKind::kUnreadable); }
+ShownName Other() { return {.kind = ShownKind::kNone}; }
 
 bool IsAlphanumeric(char c) {
   return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
@@ -45,10 +45,9 @@ bool IsTokenCharacter(char c) {
 // RFC 9112 3 lets a recipient part the words of a request line by these.
 bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\v' || c == '\f' || c == '\r'; }
 bool IsControl(char c) { return (c >= 0 && c < ' ') || c == 127; }
-char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 bool EqualsIgnoringCase(std::string_view text, std::string_view lower) {
   return std::equal(text.begin(), text.end(), lower.begin(), lower.end(),
-                    [](char a, char b) { return Lower(a) == b; });
+                    [](char a, char b) { return absl::ascii_tolower(a) == b; });
 }
 
 // The line at the front of `rest`, without its end, and `rest` behind it; nullopt if its end
@@ -194,16 +193,16 @@ ShownName FromHead(const RequestLine& request, const Fields& fields) {
     if (!target_host || (host && *host != *target_host)) return Unreadable();
     host = std::move(target_host);
   }
-  if (!host || host->empty()) return Shows(Kind::kNone);
-  return Shows(Kind::kName, *std::move(host));
+  if (!host || host->empty()) return HttpShows(ShownKind::kNone);
+  return HttpShows(ShownKind::kName, *std::move(host));
 }
 
 }  // namespace
 
 ShownName ShownByHttp(std::span<const uint8_t> bytes) {
   std::string_view rest(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  if (rest.starts_with(kProxyVersion2)) return {.kind = Kind::kUnreadable};
-  if (kProxyVersion2.starts_with(rest)) return {.kind = Kind::kNeedMore};
+  if (rest.starts_with(kProxyVersion2)) return {.kind = ShownKind::kUnreadable};
+  if (kProxyVersion2.starts_with(rest)) return {.kind = ShownKind::kNeedMore};
   // A server ignores empty lines in front (RFC 9112 2.2), and some of them more.
   const size_t blank_bytes = std::min(rest.size(), rest.find_first_not_of(" \t\v\f\r\n"));
   const bool is_empty_lines =
@@ -211,15 +210,15 @@ ShownName ShownByHttp(std::span<const uint8_t> bytes) {
   rest.remove_prefix(blank_bytes);
   if (!MayBeRequest(rest.substr(0, rest.find('\n')))) return Other();
   const std::optional<std::string_view> line = TakeLine(rest);
-  if (!line) return {.kind = Kind::kNeedMore};
-  if (line->starts_with("PROXY ")) return {.kind = Kind::kUnreadable};
+  if (!line) return {.kind = ShownKind::kNeedMore};
+  if (line->starts_with("PROXY ")) return {.kind = ShownKind::kUnreadable};
   if (!LooksLikeRequest(*line)) return Other();
   const std::optional<RequestLine> request = ReadRequestLine(*line);
   if (!request || !is_empty_lines) return Unreadable();
   Fields fields;
   for (;;) {
     const std::optional<std::string_view> field = TakeLine(rest);
-    if (!field) return Shows(Kind::kNeedMore);
+    if (!field) return HttpShows(ShownKind::kNeedMore);
     if (field->empty()) return FromHead(*request, fields);
     if (!fields.Read(*field)) return Unreadable();
   }

@@ -17,7 +17,7 @@ namespace penstock {
 namespace {
 
 using Bytes = std::span<const uint8_t>;
-using Kind = ShownName::Kind;
+using ShownKind = ShownName::Kind;
 
 constexpr uint8_t kHandshake = 22, kMajorVersion = 3;
 constexpr size_t kRecordHeaderBytes = 5, kHandshakeHeaderBytes = 4;
@@ -27,7 +27,7 @@ constexpr size_t kVersionAndRandomBytes = 2 + 32;
 constexpr uint16_t kServerName = 0;
 constexpr uint8_t kHostName = 0;
 
-ShownName Shows(Kind kind, std::string name = {}) {
+ShownName TlsShows(ShownKind kind, std::string name = {}) {
   return {.kind = kind, .protocol = ShownName::Protocol::kTls, .name = std::move(name)};
 }
 
@@ -59,17 +59,17 @@ std::optional<uint16_t> TakeU16(Bytes& rest) {
 // one way, and no other kind has been defined.
 ShownName FromServerName(Bytes extension) {
   const auto list = TakeVector<2>(extension);
-  if (!list || !extension.empty()) return Shows(Kind::kUnreadable);
+  if (!list || !extension.empty()) return TlsShows(ShownKind::kUnreadable);
   Bytes rest = *list;
   const auto type = Take(rest, 1);
-  if (!type || (*type)[0] != kHostName) return Shows(Kind::kUnreadable);
+  if (!type || (*type)[0] != kHostName) return TlsShows(ShownKind::kUnreadable);
   const auto host = TakeVector<2>(rest);
-  if (!host || !rest.empty()) return Shows(Kind::kUnreadable);
+  if (!host || !rest.empty()) return TlsShows(ShownKind::kUnreadable);
   const std::string_view text(reinterpret_cast<const char*>(host->data()), host->size());
   std::optional<std::string> name = CanonicalName(text);
   // "Literal IPv4 and IPv6 addresses are not permitted."
-  if (!name || LooksLikeIpv4(*name)) return Shows(Kind::kUnreadable);
-  return Shows(Kind::kName, *std::move(name));
+  if (!name || LooksLikeIpv4(*name)) return TlsShows(ShownKind::kUnreadable);
+  return TlsShows(ShownKind::kName, *std::move(name));
 }
 
 // All extensions; more than one server_name is forbidden (RFC 8446 4.2).
@@ -78,22 +78,22 @@ ShownName FromExtensions(Bytes extensions) {
   while (!extensions.empty()) {
     const auto type = TakeU16(extensions);
     const auto content = TakeVector<2>(extensions);
-    if (!type || !content) return Shows(Kind::kUnreadable);
+    if (!type || !content) return TlsShows(ShownKind::kUnreadable);
     if (*type != kServerName) continue;
-    if (server_name) return Shows(Kind::kUnreadable);
+    if (server_name) return TlsShows(ShownKind::kUnreadable);
     server_name = *content;
   }
-  return server_name ? FromServerName(*server_name) : Shows(Kind::kNone);
+  return server_name ? FromServerName(*server_name) : TlsShows(ShownKind::kNone);
 }
 
 // The body of a ClientHello.
 ShownName FromHello(Bytes hello) {
   const bool has_front = Take(hello, kVersionAndRandomBytes) && TakeVector<1>(hello) &&
                          TakeVector<2>(hello) && TakeVector<1>(hello);
-  if (!has_front) return Shows(Kind::kUnreadable);
-  if (hello.empty()) return Shows(Kind::kNone);  // TLS 1.2 may end here
+  if (!has_front) return TlsShows(ShownKind::kUnreadable);
+  if (hello.empty()) return TlsShows(ShownKind::kNone);  // TLS 1.2 may end here
   const auto extensions = TakeVector<2>(hello);
-  if (!extensions || !hello.empty()) return Shows(Kind::kUnreadable);
+  if (!extensions || !hello.empty()) return TlsShows(ShownKind::kUnreadable);
   return FromExtensions(*extensions);
 }
 
@@ -121,7 +121,7 @@ ShownName ShownByTls(Bytes bytes) {
     const size_t length = header->U16<3>();
     if (header->U8<0>() != kHandshake || header->U8<1>() != kMajorVersion || length == 0 ||
         length > kFragmentBytesMax) {
-      return Shows(Kind::kUnreadable);
+      return TlsShows(ShownKind::kUnreadable);
     }
     bytes = bytes.subspan(kRecordHeaderBytes);
     const Bytes fragment = bytes.first(std::min(length, bytes.size()));
@@ -129,7 +129,7 @@ ShownName ShownByTls(Bytes bytes) {
     handshake.insert(handshake.end(), fragment.begin(), fragment.end());
     bool is_other = false;
     const std::optional<size_t> hello = HelloBytes(handshake, is_other);
-    if (is_other) return Shows(Kind::kUnreadable);
+    if (is_other) return TlsShows(ShownKind::kUnreadable);
     if (hello && handshake.size() >= *hello) {
       return FromHello(
           Bytes(handshake).subspan(kHandshakeHeaderBytes, *hello - kHandshakeHeaderBytes));
@@ -137,8 +137,8 @@ ShownName ShownByTls(Bytes bytes) {
     if (fragment.size() < length) break;
   }
   // The front of the next record's header: nothing but a handshake may be there.
-  if (!bytes.empty() && bytes[0] != kHandshake) return Shows(Kind::kUnreadable);
-  return Shows(Kind::kNeedMore);
+  if (!bytes.empty() && bytes[0] != kHandshake) return TlsShows(ShownKind::kUnreadable);
+  return TlsShows(ShownKind::kNeedMore);
 }
 
 }  // namespace penstock

@@ -13,8 +13,7 @@ namespace penstock {
 namespace {
 
 // Options of neighbour discovery.
-constexpr uint8_t kSourceLinkLayerAddress = 1, kPrefixInformation = 3, kMtu = 5, kDnsServers = 25,
-                  kSearchDomains = 31;
+constexpr uint8_t kPrefixInformation = 3, kMtu = 5, kRecursiveDnsServers = 25, kDnsSearchList = 31;
 constexpr uint8_t kOtherConfiguration = 0x40;          // flag of the advertisement
 constexpr uint8_t kOnLink = 0x80, kAutonomous = 0x40;  // flags of the prefix
 constexpr uint8_t kHopLimit = 64;
@@ -123,13 +122,13 @@ size_t RouterAdvertiser::Emit(const MacAddress& to, const IpAddress& destination
   writer.U16(0);
   writer.U32(mtu_);
   WritePrefix(ipv6_, writer);
-  writer.U8(kDnsServers);
+  writer.U8(kRecursiveDnsServers);
   writer.U8(3);
   writer.U16(0);
   writer.U32(kRouterLifetimeSeconds);
   writer.Bytes(ipv6_.dns.wire());
   if (!search_.empty()) {
-    writer.U8(kSearchDomains);
+    writer.U8(kDnsSearchList);
     writer.U8(static_cast<uint8_t>(1 + search_.size() / kOptionUnitBytes));
     writer.U16(0);
     writer.U32(kRouterLifetimeSeconds);

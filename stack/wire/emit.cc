@@ -68,9 +68,6 @@ void SealIcmp(const IpHeaderFields& ip, std::span<uint8_t> body) {
   StoreChecksum(body, kIcmpChecksumOffset, sum);
 }
 
-// Options of neighbour discovery (RFC 4861 4.6.1).
-constexpr uint8_t kSourceLinkLayerAddress = 1, kTargetLinkLayerAddress = 2;
-
 void WriteLinkLayerOption(uint8_t type, const MacAddress& mac, Writer& writer) {
   writer.U8(type);
   writer.U8(1);  // in units of 8 bytes

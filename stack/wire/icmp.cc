@@ -9,8 +9,6 @@
 namespace penstock {
 namespace {
 
-constexpr uint8_t kSourceLinkLayerAddress = 1;  // option of neighbour discovery
-
 // Bytes before the options of each message; 0 for what is not neighbour discovery.
 size_t NeighbourDiscoveryFixedBytes(uint8_t type) {
   switch (type) {

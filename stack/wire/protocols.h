@@ -38,6 +38,8 @@ inline constexpr uint8_t kMldQuery = 130, kMldReport = 131, kMldDone = 132, kMld
 inline constexpr uint8_t kRouterSolicitation = 133, kRouterAdvertisement = 134,
                          kNeighbourSolicitation = 135, kNeighbourAdvertisement = 136,
                          kRedirect = 137;
+inline constexpr uint8_t kSourceLinkLayerAddress = 1,  // options of neighbour discovery
+    kTargetLinkLayerAddress = 2;
 // Types below are errors, types from here on are queries and answers.
 inline constexpr uint8_t kIcmpv6FirstInformational = 128;
 

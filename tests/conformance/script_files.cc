@@ -6,12 +6,14 @@
 #include <iterator>
 #include <system_error>
 
+#include "tests/support/places.h"
+
 namespace penstock::conformance {
 namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kFolder = fs::path(PENSTOCK_SOURCE_DIR) / "tests" / "conformance";
+const fs::path kFolder = SourcePath("tests/conformance");
 
 std::string Read(const fs::path& path) {
   std::ifstream file(path);

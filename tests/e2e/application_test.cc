@@ -8,6 +8,7 @@
 #include <iostream>
 #include <string>
 
+#include "tests/support/places.h"
 #include "tests/support/sandbox.h"
 
 namespace penstock::e2e {
@@ -247,8 +248,8 @@ TEST_P(ProxyProtocol, NginxKnowsTheClient) {
 // The demo, with a small file: it compares every copy itself.
 TEST(Demo, EveryCopyIsTheSame) {
   World world;
-  std::string output = RunOrThrow({"env", "PENSTOCK_PROGRAMS=" PENSTOCK_PROGRAM_DIR,
-                                   PENSTOCK_SOURCE_DIR "/tools/demo", "--mib", "16"});
+  std::string output = RunOrThrow(
+      {"env", "PENSTOCK_PROGRAMS=" + ProgramPath(""), SourcePath("tools/demo"), "--mib", "16"});
   EXPECT_NE(output.find("Every copy of 16 MiB has the same SHA-256"), std::string::npos) << output;
   for (const char* row : {"download IPv4", "download IPv6", "upload   IPv4", "upload   IPv6"}) {
     EXPECT_NE(output.find(row), std::string::npos) << row << " is missing:\n" << output;

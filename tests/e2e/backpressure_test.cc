@@ -10,7 +10,6 @@
 namespace penstock::e2e {
 namespace {
 
-constexpr uint64_t kMiB = 1 << 20;
 constexpr uint64_t kBufferLimit = 4 * kMiB;
 constexpr int kStalledFlows = 20;
 // A flow that got on only by timeouts, a window of 64 KiB for each 300 ms, would take

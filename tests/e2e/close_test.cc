@@ -16,8 +16,7 @@
 namespace penstock::e2e {
 namespace {
 
-constexpr uint64_t kMiB = 1 << 20;
-constexpr auto kQuiet = std::chrono::milliseconds(200);
+constexpr auto kQuietAfterClose = std::chrono::milliseconds(200);
 
 class Close : public SandboxTest {};
 
@@ -86,7 +85,7 @@ int ReceiveUntilError(TcpSocket& socket) {
 }
 
 void ResetABlockedWriter(TcpSocket& resetting, TcpSocket& writer) {
-  ASSERT_GT(SendUntilBlocked(writer, 1, 0, kQuiet), 0u);
+  ASSERT_GT(SendUntilBlocked(writer, 1, 0, kQuietAfterClose), 0u);
   auto blocked = Concurrently([&] { return SendUntilError(writer); });
   Time begin = Clock::now();
   resetting.Reset();
@@ -108,7 +107,7 @@ TEST_P(Close, HostResetReachesABlockedWriter) {
 // The one that resets was itself blocked in a write: what it had written may be lost,
 // but the reader must be told.
 void ResetByABlockedWriter(TcpSocket& writer, TcpSocket& reader) {
-  ASSERT_GT(SendUntilBlocked(writer, 1, 0, kQuiet), 0u);
+  ASSERT_GT(SendUntilBlocked(writer, 1, 0, kQuietAfterClose), 0u);
   writer.Reset();
   Time begin = Clock::now();
   EXPECT_EQ(ReceiveUntilError(reader), ECONNRESET);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "tests/support/dns_builder.h"
+#include "tests/support/places.h"
 #include "tests/support/sandbox.h"
 #include "tests/support/sandbox_datagram.h"
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <optional>
 
+#include "tests/support/places.h"
 #include "tests/support/sandbox.h"
 
 namespace penstock::e2e {

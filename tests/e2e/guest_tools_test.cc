@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/places.h"
 #include "tests/support/sandbox.h"
 #include "tests/support/sandbox_datagram.h"
 

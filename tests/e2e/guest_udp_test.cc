@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "tests/support/places.h"
 #include "tests/support/sandbox.h"
 #include "tests/support/sandbox_datagram.h"
 
@@ -20,9 +21,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr uint16_t kEchoPort = 7'793, kClosedPort = 7'794;
+constexpr uint16_t kGuestUdpEchoPort = 7'793, kClosedPort = 7'794;
 // Long enough for what is under way to arrive, where something is expected to stay away.
-constexpr Duration kQuiet = 200ms;
+constexpr Duration kQuietTime = 200ms;
 
 class GuestUdp : public SandboxTest {
  protected:
@@ -51,7 +52,7 @@ class GuestUdp : public SandboxTest {
   // Until the test ends; on every address of the outside, or of the host.
   void StartEcho(int network_namespace) {
     Pipe output;
-    echo_ = Process({ProgramPath("net-echo"), "--udp", std::to_string(kEchoPort)},
+    echo_ = Process({ProgramPath("net-echo"), "--udp", std::to_string(kGuestUdpEchoPort)},
                     {.network_namespace = network_namespace, .output = output.writing_end.get()});
     output.writing_end.Close();
     char first;  // of "net-echo: listening …"
@@ -91,13 +92,13 @@ INSTANTIATE_TEST_SUITE_P(E2e, GuestUdp, ::testing::ValuesIn(EveryCase()), CaseNa
 
 TEST_P(GuestUdp, EverySizeThereAndBack) {
   StartEcho(world_.outside().descriptor());
-  ExpectEchoes(World::Outside(family(), kEchoPort));
+  ExpectEchoes(World::Outside(family(), kGuestUdpEchoPort));
 }
 
 // The host's loopback behind penstock; the host itself behind a veth pair.
 TEST_P(GuestUdp, EverySizeToTheGateway) {
   StartEcho(-1);
-  ExpectEchoes(Sandbox::Gateway(family(), kEchoPort));
+  ExpectEchoes(Sandbox::Gateway(family(), kGuestUdpEchoPort));
 }
 
 TEST_P(GuestUdp, AClosedPortIsAConnectionRefused) {
@@ -129,7 +130,7 @@ TEST_P(GuestUdp, ATooLargeDatagramLearnsThePathMtu) {
   EXPECT_EQ(guest.NextError(10s), EMSGSIZE);
   EXPECT_EQ(guest.TrySend(Text(1'420)), EMSGSIZE) << "the guest's kernel knows it now";
   EXPECT_EQ(guest.Option(level, v4() ? IP_MTU : IPV6_MTU), 1'400);
-  EXPECT_FALSE(outside.TryReceive(kQuiet).has_value());
+  EXPECT_FALSE(outside.TryReceive(kQuietTime).has_value());
   ASSERT_EQ(guest.TrySend(Text(1'400 - (v4() ? 28 : 48))), 0);
   EXPECT_EQ(outside.Receive().text.size(), 1'400u - (v4() ? 28 : 48));
   // What may be cut still arrives whole.
@@ -174,7 +175,7 @@ TEST_P(GuestUdp, AUsedUpHopLimitEndsAtTheGateway) {
   guest.Connect(At(outside));
   ASSERT_EQ(guest.TrySend("not far"), 0);
   EXPECT_EQ(guest.NextError(10s), EHOSTUNREACH);
-  EXPECT_FALSE(outside.TryReceive(kQuiet).has_value());
+  EXPECT_FALSE(outside.TryReceive(kQuietTime).has_value());
 }
 
 // ---------------------------------------------------------------- mappings
@@ -194,7 +195,7 @@ TEST_P(GuestUdp, OneMappingForEveryDestination) {
 
   UdpSocket stranger = OutsideSocket(0);
   stranger.SendTo(mapped, "from another port");
-  EXPECT_FALSE(guest.TryReceive(kQuiet).has_value());
+  EXPECT_FALSE(guest.TryReceive(kQuietTime).has_value());
   second.SendTo(mapped, "an answer");
   EXPECT_EQ(guest.Receive().from, At(second));
   guest.SendTo(At(stranger), "now you may");
@@ -243,7 +244,7 @@ TEST_P(GuestUdp, HolePunching) {
   const Endpoint seen_b = rendezvous.Receive().from;
 
   a.SendTo(seen_b, "too early, but it opens a's side");
-  EXPECT_FALSE(b.TryReceive(kQuiet).has_value());
+  EXPECT_FALSE(b.TryReceive(kQuietTime).has_value());
   b.SendTo(seen_a, "hello a");
   const UdpSocket::Datagram to_a = a.Receive();
   EXPECT_EQ(to_a.text, "hello a");
@@ -264,7 +265,7 @@ TEST_P(GuestUdp, AThousandSocketsKeepTheirAnswersApart) {
   for (int round = 0; round < 2; ++round) {
     for (size_t from = 0; from < sockets.size(); from += 50) {
       for (size_t i = from; i < from + 50; ++i) {
-        sockets[i].SendTo(World::Outside(family(), kEchoPort), "I am " + std::to_string(i));
+        sockets[i].SendTo(World::Outside(family(), kGuestUdpEchoPort), "I am " + std::to_string(i));
       }
       for (size_t i = from; i < from + 50; ++i) {
         EXPECT_EQ(sockets[i].Receive().text, "I am " + std::to_string(i));
@@ -284,7 +285,7 @@ TEST_P(GuestUdp, AThousandSocketsKeepTheirAnswersApart) {
 TEST_P(GuestUdp, DescriptorsRunOutAndCome) {
   if (!via_penstock()) return;
   StartEcho(world_.outside().descriptor());
-  const Endpoint echo = World::Outside(family(), kEchoPort);
+  const Endpoint echo = World::Outside(family(), kGuestUdpEchoPort);
   UdpSocket early = GuestSocket(), late = GuestSocket();
   early.SendTo(echo, "early");
   EXPECT_EQ(early.Receive().text, "early");
@@ -293,7 +294,7 @@ TEST_P(GuestUdp, DescriptorsRunOutAndCome) {
   none.rlim_max = before.rlim_max;
   ASSERT_EQ(prlimit(sandbox_.penstock().pid(), RLIMIT_NOFILE, &none, nullptr), 0);
   late.SendTo(echo, "late");
-  EXPECT_FALSE(late.TryReceive(kQuiet).has_value());
+  EXPECT_FALSE(late.TryReceive(kQuietTime).has_value());
   early.SendTo(echo, "still here");
   EXPECT_EQ(early.Receive().text, "still here");
   ASSERT_EQ(prlimit(sandbox_.penstock().pid(), RLIMIT_NOFILE, &before, nullptr), 0);

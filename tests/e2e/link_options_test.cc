@@ -5,8 +5,6 @@
 namespace penstock::e2e {
 namespace {
 
-constexpr uint64_t kMiB = 1 << 20;
-
 // 8 MiB each way at the same time.
 void TransferBothWays(const Sandbox& sandbox, Family family) {
   constexpr uint64_t kBytes = 8 * kMiB;

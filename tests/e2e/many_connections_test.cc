@@ -15,7 +15,7 @@ namespace penstock::e2e {
 namespace {
 
 constexpr int kConnections = 200;
-constexpr int kAtOnce = 20;
+constexpr int kConnectionsAtOnce = 20;
 constexpr uint64_t kKiB = 1024;
 
 // What a connection does follows from its seed, on both sides alike.
@@ -63,7 +63,7 @@ void RunConnections(const Sandbox& sandbox, Family family, uint64_t bytes_max) {
   auto host_side = Concurrently([&] { RunHostSide(listener, bytes_max); });
   std::atomic<int> next = 0;
   std::vector<std::future<void>> guests;
-  for (int i = 0; i < kAtOnce; ++i) {
+  for (int i = 0; i < kConnectionsAtOnce; ++i) {
     guests.push_back(Concurrently([&] {
       for (int number = next++; number < kConnections; number = next++) {
         uint64_t seed = static_cast<uint64_t>(number) + 1;

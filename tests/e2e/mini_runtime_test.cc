@@ -22,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/places.h"
 #include "tests/support/sandbox.h"
 
 namespace penstock::e2e {
@@ -203,7 +204,7 @@ class Runtime final {
 };
 
 // Both directions at once, each byte checked at its place, to both ends.
-void ExpectExchange(TcpSocket& guest, TcpSocket& host) {
+void ExpectBothWays(TcpSocket& guest, TcpSocket& host) {
   const Stream to_host{.seed = 1, .bytes = 3'000'000}, to_guest{.seed = 2, .bytes = 4'000'000};
   auto at_guest = Concurrently([&] { Perform(guest, {.send = to_host, .receive = to_guest}); });
   Perform(host, {.send = to_guest, .receive = to_host});
@@ -248,7 +249,7 @@ TEST_P(MiniRuntimeSmoke, CarriesTcpBothWaysAndTellsOfIt) {
     auto [guest, host] = Connect(family);
     runtime_.Await(family == Family::kIpv4 ? "event flow-opened 10.0.2.15:"
                                            : "event flow-opened [fd00::15]:");
-    ExpectExchange(guest, host);
+    ExpectBothWays(guest, host);
     runtime_.Await("event flow-closed ");
   }
   TcpListener inside = guest_.Listen();
@@ -257,7 +258,7 @@ TEST_P(MiniRuntimeSmoke, CarriesTcpBothWaysAndTellsOfIt) {
     TcpSocket host(published.address.family);
     host.Connect(published);
     TcpSocket guest = inside.Accept();
-    ExpectExchange(guest, host);
+    ExpectBothWays(guest, host);
     runtime_.Await("event flow-closed ");
   }
   runtime_.CloseOrders();

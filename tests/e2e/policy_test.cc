@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/places.h"
 #include "tests/support/sandbox.h"
 
 namespace penstock::e2e {

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/support/places.h"
 #include "tests/support/sandbox.h"
 #include "tests/support/sandbox_datagram.h"
 
@@ -17,9 +18,9 @@ namespace penstock::e2e {
 namespace {
 
 // Published under their own numbers.
-constexpr uint16_t kEchoPort = 7791, kSeenPort = 7792;
+constexpr uint16_t kUdpEchoPort = 7791, kSeenPort = 7792;
 // Datagrams on their way at once: a kernel's socket buffer holds that many small ones.
-constexpr size_t kWindow = 64;
+constexpr size_t kDatagramsInFlight = 64;
 
 std::string Text(size_t client, int number, size_t bytes) {
   std::string text(bytes, '\0');
@@ -42,7 +43,7 @@ class PublishedUdp : public ::testing::TestWithParam<SandboxCase> {
   void StartEcho() {
     Pipe output;
     echo_ = Process(
-        {ProgramPath("net-echo"), "--udp", std::to_string(kEchoPort), "--bind",
+        {ProgramPath("net-echo"), "--udp", std::to_string(kUdpEchoPort), "--bind",
          Sandbox::GuestAddress(family(), 0).address.ToString()},
         {.network_namespace = sandbox_.guest().descriptor(), .output = output.writing_end.get()});
     output.writing_end.Close();
@@ -64,14 +65,14 @@ class PublishedUdp : public ::testing::TestWithParam<SandboxCase> {
       under_way.pop_front();
       const UdpSocket::Datagram echo = sockets[client].Receive();
       EXPECT_EQ(missing[client].erase(echo.text), 1u) << "client " << client;
-      EXPECT_EQ(echo.from, At(kEchoPort));
+      EXPECT_EQ(echo.from, At(kUdpEchoPort));
     };
     for (int number = 0; number < count; ++number) {
       for (size_t client = 0; client < clients; ++client) {
         missing[client].insert(Text(client, number, bytes));
-        sockets[client].SendTo(At(kEchoPort), Text(client, number, bytes));
+        sockets[client].SendTo(At(kUdpEchoPort), Text(client, number, bytes));
         under_way.push_back(client);
-        if (under_way.size() >= kWindow) receive();
+        if (under_way.size() >= kDatagramsInFlight) receive();
       }
     }
     while (!under_way.empty()) receive();
@@ -114,7 +115,7 @@ TEST_P(PublishedUdp, TheLargestDatagramsBothWays) {
   for (const size_t bytes : {1'472, 1'473, 9'000, 60'000, 65'507}) {
     UdpSocket client(family());
     for (int number = 0; number < 5; ++number) {
-      client.SendTo(At(kEchoPort), Text(7, number, bytes));
+      client.SendTo(At(kUdpEchoPort), Text(7, number, bytes));
       EXPECT_TRUE(client.Receive().text == Text(7, number, bytes)) << bytes;
     }
   }
@@ -123,7 +124,7 @@ TEST_P(PublishedUdp, TheLargestDatagramsBothWays) {
 TEST_P(PublishedUdp, AnEmptyDatagramIsOne) {
   StartEcho();
   UdpSocket client(family());
-  client.SendTo(At(kEchoPort), "");
+  client.SendTo(At(kUdpEchoPort), "");
   EXPECT_EQ(client.Receive().text, "");
 }
 
@@ -166,7 +167,7 @@ TEST_P(PublishedUdpEverywhere, AnswersComeFromTheAddressThatWasAsked) {
   UdpSocket guest = [&] {
     const InNamespace inside(sandbox_.guest().descriptor());
     UdpSocket socket(GetParam());
-    socket.Bind(Sandbox::GuestAddress(GetParam(), kEchoPort));
+    socket.Bind(Sandbox::GuestAddress(GetParam(), kUdpEchoPort));
     return socket;
   }();
   UdpSocket outside = [&] {
@@ -177,7 +178,7 @@ TEST_P(PublishedUdpEverywhere, AnswersComeFromTheAddressThatWasAsked) {
   }();
   UdpSocket local(GetParam());
   const auto ask = [&](UdpSocket& client, const char* address) {
-    const Endpoint asked{*IpAddress::Parse(address), kEchoPort};
+    const Endpoint asked{*IpAddress::Parse(address), kUdpEchoPort};
     client.SendTo(asked, "which one?");
     const UdpSocket::Datagram question = guest.Receive();
     guest.SendTo(question.from, "the one you asked");

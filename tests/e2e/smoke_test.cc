@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "tests/support/places.h"
 #include "tests/support/sandbox.h"
 
 namespace penstock::e2e {

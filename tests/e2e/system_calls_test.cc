@@ -32,6 +32,7 @@
 
 #include "tests/preload/fault_file.h"
 #include "tests/support/dns_builder.h"
+#include "tests/support/places.h"
 #include "tests/support/sandbox.h"
 #include "tests/support/sandbox_datagram.h"
 

@@ -14,6 +14,7 @@
 #include <system_error>
 #include <vector>
 
+#include "tests/support/places.h"
 #include "tests/support/sandbox.h"
 
 namespace penstock::e2e {

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <regex>
 
+#include "tests/support/places.h"
 #include "tests/support/sandbox_datagram.h"
 
 namespace penstock::e2e {

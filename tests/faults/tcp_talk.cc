@@ -9,7 +9,7 @@
 namespace penstock::faults {
 namespace {
 
-constexpr uint16_t kGuestPort = 7'000;
+constexpr uint16_t kTcpGuestPort = 7'000;
 constexpr size_t kAliveBytes = 3'000;
 
 // Bytes that repeat nowhere near.
@@ -43,10 +43,10 @@ TcpTalk::TcpTalk(FaultWorld& world, const TcpPlan& plan)
   const bool v4 = world.family() == Family::kIpv4;
   const auto ports = world.stack().Publish(
       {.place = {.address = v4 ? IpAddress::V4(127, 0, 0, 1) : *IpAddress::Parse("::1")},
-       .guest = {kGuestPort, kGuestPort}});
+       .guest = {kTcpGuestPort, kTcpGuestPort}});
   Require(ports.ok(), ports.status().ToString());
   published_ = ports->front().bound;
-  world.guest().Listen(kGuestPort, [this](world::GuestConnection& accepted) {
+  world.guest().Listen(kTcpGuestPort, [this](world::GuestConnection& accepted) {
     if (guest_ == nullptr) guest_ = &accepted;
   });
 }

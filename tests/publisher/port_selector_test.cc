@@ -9,7 +9,7 @@ namespace {
 
 using testing::HasSubstr;
 
-PortSelector Parsed(std::string_view text) {
+PortSelector SelectorOf(std::string_view text) {
   const absl::StatusOr<PortSelector> selector = ParsePortSelector(text);
   EXPECT_TRUE(selector.ok()) << selector.status();
   return selector.value_or(PortSelector{});
@@ -24,12 +24,12 @@ PublishedPort Row(const char* address, uint16_t host, uint16_t guest,
 }
 
 bool Selects(std::string_view text, const PublishedPort& port) {
-  return Matches(Parsed(text), port);
+  return Matches(SelectorOf(text), port);
 }
 
 TEST(PortSelector, WhatIsLeftOutIsAny) {
-  EXPECT_FALSE(Parsed("8080").place.has_value());
-  EXPECT_FALSE(Parsed("8080").guest.has_value());
+  EXPECT_FALSE(SelectorOf("8080").place.has_value());
+  EXPECT_FALSE(SelectorOf("8080").guest.has_value());
   EXPECT_TRUE(Selects("8080", Row("127.0.0.1", 8080, 80)));
   EXPECT_TRUE(Selects("8080", Row("0.0.0.0", 8080, 81, Exposure::kEverywhere)));
   EXPECT_TRUE(Selects("8080", Row("::", 8080, 80, Exposure::kInterface, "eth0")));
@@ -79,18 +79,18 @@ TEST(PortSelector, RangesKeepTheirOrder) {
 }
 
 TEST(PortSelector, OneColonDividesWhatItCan) {
-  EXPECT_EQ(Parsed("8080:80").guest, (PortRange{80, 80}));
-  EXPECT_EQ(Parsed("127.0.0.1:80").place->address, IpAddress::V4(127, 0, 0, 1));
-  EXPECT_EQ(Parsed("6in4-wan:80").place->interface, "6in4-wan");
-  EXPECT_EQ(Parsed("[::1]:80").host, (PortRange{80, 80}));
-  EXPECT_EQ(Parsed("*:80").place->kind, BindPlace::Kind::kEverywhere);
+  EXPECT_EQ(SelectorOf("8080:80").guest, (PortRange{80, 80}));
+  EXPECT_EQ(SelectorOf("127.0.0.1:80").place->address, IpAddress::V4(127, 0, 0, 1));
+  EXPECT_EQ(SelectorOf("6in4-wan:80").place->interface, "6in4-wan");
+  EXPECT_EQ(SelectorOf("[::1]:80").host, (PortRange{80, 80}));
+  EXPECT_EQ(SelectorOf("*:80").place->kind, BindPlace::Kind::kEverywhere);
 }
 
 TEST(PortSelector, IsWrittenAsItIsRead) {
   for (const char* text : {"8080/tcp", "8080:80/udp", "127.0.0.1:8080/tcp", "*:1-3,~2:11-13/tcp",
                            "[fe80::1%eth0]:5/udp", "eth0:5:6/tcp"}) {
-    EXPECT_EQ(ToString(Parsed(text)), text);
-    EXPECT_EQ(Parsed(ToString(Parsed(text))), Parsed(text));
+    EXPECT_EQ(ToString(SelectorOf(text)), text);
+    EXPECT_EQ(SelectorOf(ToString(SelectorOf(text))), SelectorOf(text));
   }
 }
 

@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/places.h"
 #include "tests/world/runs.h"
 
 namespace penstock::world {
@@ -55,7 +56,7 @@ TEST(Seeds, SameSeedIsTheSameRun) {
 
 std::vector<std::string> Kept() {
   std::vector<std::string> names;
-  const std::string folder = std::string(PENSTOCK_SOURCE_DIR) + "/tests/simulation/kept";
+  const std::string folder = SourcePath("tests/simulation/kept");
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     names.push_back(entry.path().stem());
   }
@@ -68,8 +69,7 @@ INSTANTIATE_TEST_SUITE_P(Kept, KeptScenario, testing::ValuesIn(Kept()),
                          [](const auto& test) { return test.param; });
 
 TEST_P(KeptScenario, IsGreen) {
-  std::ifstream file(std::string(PENSTOCK_SOURCE_DIR) + "/tests/simulation/kept/" + GetParam() +
-                     ".scenario");
+  std::ifstream file(SourcePath("tests/simulation/kept/" + GetParam() + ".scenario"));
   const std::string text(std::istreambuf_iterator<char>(file), {});
   const auto scenario = ParseScenario(text);
   ASSERT_TRUE(scenario.ok()) << scenario.status();

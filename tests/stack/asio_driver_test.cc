@@ -25,7 +25,7 @@ namespace {
 namespace asio = boost::asio;
 using namespace std::chrono_literals;
 
-size_t DescriptorCount() {
+size_t DescriptorsOpen() {
   DIR* entries = opendir("/proc/self/fd");
   size_t count = 0;
   while (readdir(entries) != nullptr) ++count;
@@ -36,9 +36,9 @@ size_t DescriptorCount() {
 Config OneThread() { return {.host_loopback = true, .relay_threads = 0}; }
 
 // An io_context with a driver on it, and a guest that knows just enough TCP for one flow.
-class World {
+class DrivenWorld {
  public:
-  explicit World(const LinkCapabilities& capabilities = {}) {
+  explicit DrivenWorld(const LinkCapabilities& capabilities = {}) {
     auto owned = std::make_unique<MemoryLink>(capabilities);
     link = owned.get();
     driver = AsioDriver::Create(*io, OneThread(), std::move(owned)).value();
@@ -124,7 +124,7 @@ class World {
 };
 
 TEST(AsioDriverTest, SaysWhenAPassIsOver) {
-  World world;
+  DrivenWorld world;
   int calls = 0;
   uint64_t polls = 0;
   world.driver->OnPass([&] {
@@ -144,7 +144,7 @@ TEST(AsioDriverTest, SaysWhenAPassIsOver) {
 
 TEST(AsioDriverTest, SaysWhatIsWrong) {
   asio::io_context io;
-  const size_t descriptors = DescriptorCount();
+  const size_t descriptors = DescriptorsOpen();
   const auto refusal = [&io](Config config, std::unique_ptr<Link> link) {
     const absl::Status status = AsioDriver::Create(io, std::move(config), std::move(link)).status();
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
@@ -156,13 +156,13 @@ TEST(AsioDriverTest, SaysWhatIsWrong) {
   EXPECT_NE(
       refusal({.mtu = 1, .relay_threads = 0}, std::make_unique<MemoryLink>()).find("mtu is 1"),
       std::string::npos);
-  EXPECT_EQ(DescriptorCount(), descriptors);
+  EXPECT_EQ(DescriptorsOpen(), descriptors);
   EXPECT_EQ(io.run(), 0u) << "nothing was left on the io_context";
 }
 
 TEST(AsioDriverTest, MovesBytesBothWaysOnOneThread) {
   HostListener listener(Family::kIpv4);
-  World world;
+  DrivenWorld world;
   HostSocket host = world.Connect(listener);
   world.Send(kTcpAck, "to host");
   world.Until("the guest's bytes", [&] { return host.Read() > 0; });
@@ -183,7 +183,7 @@ TEST(AsioDriverTest, MovesBytesBothWaysOnOneThread) {
 // its acknowledgement was written.
 TEST(AsioDriverTest, ARequestIsWithTheHostFirst) {
   HostListener listener(Family::kIpv4);
-  World world;
+  DrivenWorld world;
   HostSocket host = world.Connect(listener);
   std::vector<std::string> with_host;  // at each call of the link
   world.link->on_receive = world.link->on_send = [&] {
@@ -252,7 +252,7 @@ class BusyPollTest : public testing::Test {
   int answers_ = 0;
   bool stops_ = false;  // the io_context, with the next question
   HostListener listener_{Family::kIpv4};
-  World world_{{.frame_wakes_somebody = true}};
+  DrivenWorld world_{{.frame_wakes_somebody = true}};
   HostSocket host_;
   boost::asio::posix::stream_descriptor watch_;
 };
@@ -289,7 +289,7 @@ TEST_F(BusyPollTest, WhoSleepsAtOnceAcknowledgesAtOnce) {
 }
 
 TEST(AsioDriverTest, StopLetsTheContextEnd) {
-  World world;
+  DrivenWorld world;
   world.driver->Stop();
   world.RunToEnd();
   world.driver->Stop();  // once more is nothing
@@ -298,7 +298,7 @@ TEST(AsioDriverTest, StopLetsTheContextEnd) {
 
 TEST(AsioDriverTest, StopResetsLiveFlows) {
   HostListener listener(Family::kIpv4);
-  World world;
+  DrivenWorld world;
   HostSocket host = world.Connect(listener);
   world.driver->Stop();
   EXPECT_TRUE(host.WasReset());
@@ -308,7 +308,7 @@ TEST(AsioDriverTest, StopResetsLiveFlows) {
 // From inside a pass, with a flow whose deadlines are hours away.
 TEST(AsioDriverTest, StopMayComeFromAPostedTask) {
   HostListener listener(Family::kIpv4);
-  World world;
+  DrivenWorld world;
   HostSocket host = world.Connect(listener);
   world.driver->stack().Post([&](Stack&) { world.driver->Stop(); });
   world.RunToEnd();
@@ -318,7 +318,7 @@ TEST(AsioDriverTest, StopMayComeFromAPostedTask) {
 // The same pass then meets a SYN: the flow's deadline must not hold the context.
 TEST(AsioDriverTest, StopMayComeBeforeTheFirstFrame) {
   HostListener listener(Family::kIpv4);
-  World world;
+  DrivenWorld world;
   world.driver->stack().Post([&](Stack&) { world.driver->Stop(); });
   world.SendSyn(listener.port());
   world.RunToEnd();
@@ -329,10 +329,10 @@ class AsioDriverEndTest : public testing::Test {
  protected:
   AsioDriverEndTest() {
     black_hole_.FillBacklog();
-    descriptors_ = DescriptorCount();
+    descriptors_ = DescriptorsOpen();
   }
   // Flows that end with the world.
-  HostSocket StartFlows(World& world) {
+  HostSocket StartFlows(DrivenWorld& world) {
     HostSocket host = world.Connect(listener_);
     world.SendSyn(black_hole_.port());
     world.Until("the dial", [&] { return world.driver->stack().Snapshot().flows_dialing == 1; });
@@ -346,55 +346,55 @@ class AsioDriverEndTest : public testing::Test {
 
 TEST_F(AsioDriverEndTest, DestroyedBeforeTheContextRan) {
   {
-    World world;
+    DrivenWorld world;
     world.driver.reset();
     world.RunToEnd();
   }
-  EXPECT_EQ(DescriptorCount(), descriptors_);
+  EXPECT_EQ(DescriptorsOpen(), descriptors_);
 }
 
 TEST_F(AsioDriverEndTest, NeverRun) {
-  { World world; }
-  EXPECT_EQ(DescriptorCount(), descriptors_);
+  { DrivenWorld world; }
+  EXPECT_EQ(DescriptorsOpen(), descriptors_);
 }
 
 TEST_F(AsioDriverEndTest, DestroyedAfterTheContextRan) {
   {
-    World world;
+    DrivenWorld world;
     HostSocket host = StartFlows(world);
     world.driver.reset();
     EXPECT_TRUE(host.WasReset());
     world.RunToEnd();
   }
-  EXPECT_EQ(DescriptorCount(), descriptors_);
+  EXPECT_EQ(DescriptorsOpen(), descriptors_);
 }
 
 // The io_context never gets to what was under way and takes it along.
 TEST_F(AsioDriverEndTest, DestroyedAndTheContextNeverRunAgain) {
   {
-    World world;
+    DrivenWorld world;
     HostSocket host = StartFlows(world);
     world.driver.reset();
     world.io.reset();
   }
-  EXPECT_EQ(DescriptorCount(), descriptors_);
+  EXPECT_EQ(DescriptorsOpen(), descriptors_);
 }
 
 TEST_F(AsioDriverEndTest, DestroyedByAHandler) {
   {
-    World world;
+    DrivenWorld world;
     HostSocket host = StartFlows(world);
     asio::post(*world.io, [&] { world.driver.reset(); });
     world.Send(kTcpAck, "with a frame that waits");
     world.RunToEnd();
     EXPECT_TRUE(host.WasReset());
   }
-  EXPECT_EQ(DescriptorCount(), descriptors_);
+  EXPECT_EQ(DescriptorsOpen(), descriptors_);
 }
 
 TEST_F(AsioDriverEndTest, StoppedThenDestroyedLater) {
   {
-    World world;
+    DrivenWorld world;
     HostSocket host = StartFlows(world);
     world.driver->Stop();
     world.RunToEnd();
@@ -403,12 +403,12 @@ TEST_F(AsioDriverEndTest, StoppedThenDestroyedLater) {
     world.driver.reset();
     world.RunToEnd();
   }
-  EXPECT_EQ(DescriptorCount(), descriptors_);
+  EXPECT_EQ(DescriptorsOpen(), descriptors_);
 }
 
 TEST(AsioDriverTest, WakesForOtherThreads) {
   constexpr int kTasks = 1'000;
-  World world;
+  DrivenWorld world;
   int runs = 0;
   std::thread other([&] {
     for (int i = 0; i < kTasks; ++i) {
@@ -423,7 +423,7 @@ TEST(AsioDriverTest, WakesForOtherThreads) {
 
 TEST(AsioDriverTest, AnIdleStackMakesNoPasses) {
   HostListener listener(Family::kIpv4);
-  World world;
+  DrivenWorld world;
   HostSocket host = world.Connect(listener);
   // The handshake's tick was armed, and is only ever moved earlier: it fires once more.
   world.io->restart();
@@ -435,7 +435,7 @@ TEST(AsioDriverTest, AnIdleStackMakesNoPasses) {
 }
 
 TEST(AsioDriverTest, TellsTheLinksEndOnce) {
-  World world;
+  DrivenWorld world;
   int told = 0;
   world.driver->OnLinkEnd([&] { ++told; });
   world.io->poll();
@@ -457,7 +457,7 @@ TEST(AsioDriverTest, TellsTheLinksEndOnce) {
 TEST(AsioDriverTest, TwoStacksEachOnItsOwnContext) {
   const auto converse = [] {
     HostListener listener(Family::kIpv4);
-    World world;
+    DrivenWorld world;
     HostSocket host = world.Connect(listener);
     for (int i = 0; i < 200; ++i) {
       const std::string word = std::to_string(i);

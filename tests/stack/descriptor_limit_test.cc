@@ -24,7 +24,7 @@ namespace {
 
 namespace asio = boost::asio;
 
-size_t DescriptorCount() {
+size_t OpenDescriptors() {
   DIR* entries = opendir("/proc/self/fd");
   if (entries == nullptr) _exit(2);
   size_t count = 0;
@@ -69,7 +69,7 @@ void MeetTypes(const Creation& create) {
   if (getrlimit(RLIMIT_NOFILE, &before) != 0) _exit(2);
   int refusals = 0;
   for (rlim_t extra = 0; extra < 100; ++extra) {
-    const size_t used = DescriptorCount();
+    const size_t used = OpenDescriptors();
     auto link = std::make_unique<MemoryLink>();
     // The lowest numbers are in use, with few gaps below this one.
     const int lowest_free = dup(0);
@@ -77,7 +77,7 @@ void MeetTypes(const Creation& create) {
     SetDescriptorLimit(static_cast<rlim_t>(lowest_free) + extra);
     const absl::Status status = create(std::move(link));
     SetDescriptorLimit(before.rlim_cur);
-    if (DescriptorCount() != used) _exit(3);
+    if (OpenDescriptors() != used) _exit(3);
     if (status.ok()) _exit(refusals > 3 ? 0 : 4);
     ++refusals;
     if (!absl::IsResourceExhausted(status) || status.message().size() < 20) {

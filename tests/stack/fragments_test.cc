@@ -14,7 +14,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr Time kStart = Time{} + std::chrono::hours(24);
+constexpr Time kFragmentsStart = Time{} + std::chrono::hours(24);
 
 class StackFragmentsTest : public testing::TestWithParam<Family> {
  protected:
@@ -79,7 +79,7 @@ class StackFragmentsTest : public testing::TestWithParam<Family> {
   }
   [[nodiscard]] uint64_t drops(DropCause cause) const { return stack_->Snapshot().drops_of(cause); }
 
-  Time now_ = kStart;
+  Time now_ = kFragmentsStart;
   MemoryLink* link_ = nullptr;
   std::unique_ptr<Stack> stack_;
 };
@@ -169,7 +169,7 @@ TEST_P(StackFragmentsTest, ARefusedDatagramIsAllItsFrames) {
 
 TEST_P(StackFragmentsTest, TheStackWakesToForget) {
   const auto packets = FragmentPackets(ToGateway(), EchoRequest(family(), Bytes(100)), 64);
-  EXPECT_EQ(Send(packets[0]), kStart + Reassembly::kLifetime);
+  EXPECT_EQ(Send(packets[0]), kFragmentsStart + Reassembly::kLifetime);
   EXPECT_EQ(stack_->Snapshot().fragments_held, 1u);
   ExpectBalance();
   now_ += Reassembly::kLifetime;

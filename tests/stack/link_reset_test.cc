@@ -9,7 +9,7 @@
 namespace penstock {
 namespace {
 
-constexpr Time kStart = Time{} + std::chrono::hours(24);
+constexpr Time kResetStart = Time{} + std::chrono::hours(24);
 constexpr MacAddress kOtherMac{0x02, 0, 0, 0, 0, 0x99};
 
 class LinkResetTest : public testing::TestWithParam<Family> {
@@ -26,7 +26,7 @@ class LinkResetTest : public testing::TestWithParam<Family> {
         IpPacket({.source = Guest(GetParam()), .destination = v4 ? kGateway4 : kGateway6},
                  EchoRequest(GetParam(), {1})),
         {.source = mac}));
-    (void)stack_->Poll(kStart);
+    (void)stack_->Poll(kResetStart);
     const auto reply = link_->PopToGuest();
     if (!reply) return false;
     EXPECT_TRUE(std::equal(mac.begin(), mac.end(), reply->bytes.begin()));

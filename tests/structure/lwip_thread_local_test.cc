@@ -8,6 +8,8 @@
 #include <fstream>
 #include <string>
 
+#include "tests/support/places.h"
+
 namespace penstock {
 namespace {
 
@@ -39,7 +41,7 @@ class LwipThreadLocal : public testing::Test {
   }
 
   static std::string Script() {
-    return "python3 " PENSTOCK_SOURCE_DIR "/third_party/lwip/thread_local.py ";
+    return "python3 " + SourcePath("third_party/lwip/thread_local.py ");
   }
 
   // Compiles `source`, together with enough thread-local variables to be taken for lwIP,
@@ -58,7 +60,7 @@ class LwipThreadLocal : public testing::Test {
   Outcome Generate(const std::string& path, const std::string& old_text,
                    const std::string& new_text) const {
     const Outcome copied =
-        Run("mkdir lwip && cp -r " PENSTOCK_LWIP_SOURCE_DIR "/src lwip/ && chmod -R u+w lwip");
+        Run("mkdir lwip && cp -r " + LwipSourcePath("src") + " lwip/ && chmod -R u+w lwip");
     EXPECT_EQ(copied.status, 0) << copied.text;
     const fs::path file = folder_ / "lwip/src" / path;
     std::ifstream source(file);

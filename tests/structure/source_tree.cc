@@ -1,4 +1,3 @@
-// Reads the tree below PENSTOCK_SOURCE_DIR (given by CMake) into memory.
 #include "tests/structure/source_tree.h"
 
 #include <algorithm>
@@ -6,12 +5,14 @@
 #include <fstream>
 #include <set>
 
+#include "tests/support/places.h"
+
 namespace penstock {
 namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kRoot = PENSTOCK_SOURCE_DIR;
+const fs::path kRoot = SourcePath("");
 // Where ours lives. Anything else at the top is TopLevel()'s business.
 constexpr std::string_view kFolders[] = {"relay", "publisher", "stack",      "tools",
                                          "tests", "bench",     "third_party"};

@@ -12,13 +12,13 @@ constexpr size_t kTcpChecksumOffset = 16;
 using Bytes = std::vector<uint8_t>;
 
 void Put8(Bytes& out, uint32_t value) { out.push_back(static_cast<uint8_t>(value)); }
-void Put16(Bytes& out, uint32_t value) {
+void PutWord16(Bytes& out, uint32_t value) {
   Put8(out, value >> 8);
   Put8(out, value);
 }
-void Put32(Bytes& out, uint32_t value) {
-  Put16(out, value >> 16);
-  Put16(out, value);
+void PutWord32(Bytes& out, uint32_t value) {
+  PutWord16(out, value >> 16);
+  PutWord16(out, value);
 }
 void PutAll(Bytes& out, std::span<const uint8_t> bytes) {
   out.insert(out.end(), bytes.begin(), bytes.end());
@@ -48,37 +48,37 @@ uint32_t Sum(const PseudoHeader& pseudo) {
   Bytes bytes;
   PutAll(bytes, pseudo.source.wire());
   PutAll(bytes, pseudo.destination.wire());
-  Put32(bytes, static_cast<uint32_t>(pseudo.length));
-  Put32(bytes, pseudo.protocol);
+  PutWord32(bytes, static_cast<uint32_t>(pseudo.length));
+  PutWord32(bytes, pseudo.protocol);
   return Sum(bytes);
 }
 
 Bytes TcpHeaderAndPayload(const GuestSegment& segment) {
   Bytes options;
   if (segment.mss) {
-    Put16(options, 0x0204);
-    Put16(options, *segment.mss);
+    PutWord16(options, 0x0204);
+    PutWord16(options, *segment.mss);
   }
   if (segment.window_scale) {
-    Put32(options, 0x01030300u | *segment.window_scale);
+    PutWord32(options, 0x01030300u | *segment.window_scale);
   }
-  if (segment.sack_permitted) Put32(options, 0x01010402);
+  if (segment.sack_permitted) PutWord32(options, 0x01010402);
   if (!segment.sack.empty()) {
-    Put32(options, 0x01010500u | static_cast<uint32_t>(2 + 8 * segment.sack.size()));
+    PutWord32(options, 0x01010500u | static_cast<uint32_t>(2 + 8 * segment.sack.size()));
     for (const SackBlock& block : segment.sack) {
-      Put32(options, block.begin);
-      Put32(options, block.end);
+      PutWord32(options, block.begin);
+      PutWord32(options, block.end);
     }
   }
   Bytes out;
-  Put16(out, segment.source.port);
-  Put16(out, segment.destination.port);
-  Put32(out, segment.sequence);
-  Put32(out, segment.acknowledgement);
+  PutWord16(out, segment.source.port);
+  PutWord16(out, segment.destination.port);
+  PutWord32(out, segment.sequence);
+  PutWord32(out, segment.acknowledgement);
   Put8(out, static_cast<uint32_t>((20 + options.size()) / 4) << 4);
   Put8(out, segment.flags);
-  Put16(out, segment.window);
-  Put32(out, 0);  // checksum, urgent pointer
+  PutWord16(out, segment.window);
+  PutWord32(out, 0);  // checksum, urgent pointer
   PutAll(out, options);
   out.insert(out.end(), segment.payload.begin(), segment.payload.end());
   return out;
@@ -93,14 +93,14 @@ struct IpFields {
 Bytes IpHeader(const IpFields& fields) {
   Bytes out;
   if (fields.source.is_v4()) {
-    Put16(out, 0x4500);
-    Put16(out, static_cast<uint32_t>(20 + fields.payload_bytes));
-    Put32(out, 0x00004000);  // identification 0, don't fragment
-    Put16(out, 0x4000u | fields.protocol);
-    Put16(out, 0);
+    PutWord16(out, 0x4500);
+    PutWord16(out, static_cast<uint32_t>(20 + fields.payload_bytes));
+    PutWord32(out, 0x00004000);  // identification 0, don't fragment
+    PutWord16(out, 0x4000u | fields.protocol);
+    PutWord16(out, 0);
   } else {
-    Put32(out, 0x60000000);
-    Put16(out, static_cast<uint32_t>(fields.payload_bytes));
+    PutWord32(out, 0x60000000);
+    PutWord16(out, static_cast<uint32_t>(fields.payload_bytes));
     Put8(out, fields.protocol);
     Put8(out, 64);
   }
@@ -115,7 +115,7 @@ Bytes Frame(const MacPair& macs, Family family, std::span<const uint8_t> ip_head
   Bytes out;
   PutAll(out, macs.destination);
   PutAll(out, macs.source);
-  Put16(out, family == Family::kIpv4 ? 0x0800 : 0x86dd);
+  PutWord16(out, family == Family::kIpv4 ? 0x0800 : 0x86dd);
   PutAll(out, ip_header);
   PutAll(out, body);
   return out;
@@ -305,11 +305,11 @@ EncodedFrame EncodeTooBig(const MacPair& macs, const TooBig& report) {
   const bool v4 = original.source.address.is_v4();
   Bytes icmp;
   if (v4) {
-    Put32(icmp, 0x03040000);  // destination unreachable, fragmentation needed
-    Put32(icmp, report.mtu);
+    PutWord32(icmp, 0x03040000);  // destination unreachable, fragmentation needed
+    PutWord32(icmp, report.mtu);
   } else {
-    Put32(icmp, 0x02000000);  // packet too big
-    Put32(icmp, report.mtu);
+    PutWord32(icmp, 0x02000000);  // packet too big
+    PutWord32(icmp, report.mtu);
   }
   const Bytes quoted = TcpHeaderAndPayload(original);
   PutAll(icmp, IpHeader({.source = original.source.address,

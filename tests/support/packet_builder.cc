@@ -316,4 +316,10 @@ Parsed ParseFrame(const Bytes& frame, const ParseOptions& options, const Offload
   return parsed;
 }
 
+Bytes PatternBytes(size_t length) {
+  Bytes bytes(length);
+  for (size_t i = 0; i < length; ++i) bytes[i] = static_cast<uint8_t>(i * 7 + i / 256);
+  return bytes;
+}
+
 }  // namespace penstock

@@ -185,6 +185,9 @@ struct Parsed {
                                 const ParseOptions& options = TestParseOptions(),
                                 const Offload& offload = {});
 
+// Bytes of which no two runs are the same.
+[[nodiscard]] Bytes PatternBytes(size_t length);
+
 }  // namespace penstock
 
 #endif  // PENSTOCK_TESTS_SUPPORT_PACKET_BUILDER_H_

@@ -20,6 +20,8 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "tests/support/places.h"
+
 namespace penstock::e2e {
 namespace {
 
@@ -190,8 +192,6 @@ void WaitUntilReady(int descriptor) {
 }
 
 }  // namespace
-
-std::string ProgramPath(const std::string& name) { return PENSTOCK_PROGRAM_DIR "/" + name; }
 
 InNamespace::InNamespace(int network_namespace)
     : before_(OpenNamespace("/proc/thread-self/ns/net")) {

@@ -34,15 +34,14 @@
 
 namespace penstock::e2e {
 
+inline constexpr uint64_t kMiB = 1 << 20;
+
 // True where a sanitizer makes memory and time larger than they are.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 inline constexpr bool kSanitized = true;
 #else
 inline constexpr bool kSanitized = false;
 #endif
-
-// A program of this build, by name.
-std::string ProgramPath(const std::string& name);
 
 // The calling thread is in the network namespace while this lives.
 class InNamespace {

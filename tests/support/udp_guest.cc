@@ -5,7 +5,7 @@
 namespace penstock {
 namespace {
 
-constexpr uint8_t kUdp = 17, kFragmentHeader = 44;
+constexpr uint8_t kUdpProtocol = 17, kFragmentHeader = 44;
 constexpr size_t kUdpHeader = 8;
 
 IpAddress AddressAt(std::span<const uint8_t> bytes, size_t at, size_t length) {
@@ -22,7 +22,7 @@ std::optional<GuestDatagram> UdpGuest::Take(std::span<const uint8_t> frame,
   const std::span<const uint8_t> packet = frame.subspan(kIpAt);
   const bool partial = offload.checksum == ChecksumState::kPartial;
   if (packet[0] >> 4 == 4) {
-    if (packet[9] != kUdp) return std::nullopt;
+    if (packet[9] != kUdpProtocol) return std::nullopt;
     if (Get16(packet, 2) != packet.size() || packet[0] != 0x45 ||
         SlowSum(packet.first(20)) != 0xffff) {
       return Malformed();
@@ -37,8 +37,8 @@ std::optional<GuestDatagram> UdpGuest::Take(std::span<const uint8_t> frame,
   }
   if (packet.size() < 48) return std::nullopt;
   const uint8_t next = packet[6];
-  const bool fragment = next == kFragmentHeader && packet[40] == kUdp;
-  if (next != kUdp && !fragment) return std::nullopt;
+  const bool fragment = next == kFragmentHeader && packet[40] == kUdpProtocol;
+  if (next != kUdpProtocol && !fragment) return std::nullopt;
   if (size_t{40} + Get16(packet, 4) != packet.size() || packet[0] >> 4 != 6) return Malformed();
   largest_packet_ = std::max(largest_packet_, packet.size());
   const IpAddress source = AddressAt(packet, 8, 16), destination = AddressAt(packet, 24, 16);
@@ -77,9 +77,11 @@ std::optional<GuestDatagram> UdpGuest::TakeWhole(const IpAddress& source,
   // A partial checksum is the sum of the pseudo-header, which SlowTransportSum adds, too.
   Bytes checked(udp.begin(), udp.end());
   if (partial) {
-    const uint16_t pseudo = SlowTransportSum(source, destination, kUdp, Bytes(udp.size(), 0));
+    const uint16_t pseudo =
+        SlowTransportSum(source, destination, kUdpProtocol, Bytes(udp.size(), 0));
     if (Get16(udp, 6) != pseudo) return Malformed();
-  } else if (Get16(udp, 6) == 0 || SlowTransportSum(source, destination, kUdp, checked) != 0xffff) {
+  } else if (Get16(udp, 6) == 0 ||
+             SlowTransportSum(source, destination, kUdpProtocol, checked) != 0xffff) {
     return Malformed();
   }
   return GuestDatagram{.source = {source, Get16(udp, 0)},

@@ -7,13 +7,15 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "tests/support/places.h"
+
 namespace penstock::e2e {
 namespace {
 
 // Of third_party/linux/fetch.
 std::string KernelFolder() {
   const char* given = std::getenv("PENSTOCK_LINUX_DIR");
-  return given != nullptr ? given : std::string(PENSTOCK_SOURCE_DIR) + "/build/third_party/linux";
+  return given != nullptr ? given : SourcePath("build/third_party/linux");
 }
 
 // Half of it is for files; net-echo of a sanitizer's build, its libraries and the archive that they
@@ -32,8 +34,7 @@ VirtualMachine::Line::Line() {
 
 VirtualMachine::VirtualMachine(const std::string& netdev) {
   const std::string kernel = KernelFolder();
-  RunOrThrow({std::string(PENSTOCK_SOURCE_DIR) + "/tests/vm/image", kernel, folder_ / "image",
-              ProgramPath("net-echo")});
+  RunOrThrow({SourcePath("tests/vm/image"), kernel, folder_ / "image", ProgramPath("net-echo")});
   const auto chardev = [](const char* name, const Line& line) {
     return std::string("socket,id=") + name + ",fd=" + std::to_string(line.qemus.get());
   };

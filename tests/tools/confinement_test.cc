@@ -141,15 +141,15 @@ std::vector<std::string> Below(const std::string& root) {
   return found;
 }
 
-struct Case {
+struct ConfinedCase {
   const char* name;
   bool ordinary;  // user
   const char* relay_threads;
 
-  friend void PrintTo(const Case& chosen, std::ostream* out) { *out << chosen.name; }
+  friend void PrintTo(const ConfinedCase& chosen, std::ostream* out) { *out << chosen.name; }
 };
 
-class ConfinedRun : public testing::TestWithParam<Case> {
+class ConfinedRun : public testing::TestWithParam<ConfinedCase> {
  protected:
   static std::function<void()> AsUser() {
     return GetParam().ordinary ? BecomeOrdinaryUser : std::function<void()>();
@@ -170,10 +170,10 @@ class ConfinedRun : public testing::TestWithParam<Case> {
 };
 
 INSTANTIATE_TEST_SUITE_P(All, ConfinedRun,
-                         testing::Values(Case{"CallerOneThread", false, "0"},
-                                         Case{"CallerRelayThread", false, "1"},
-                                         Case{"OrdinaryUserOneThread", true, "0"},
-                                         Case{"OrdinaryUserRelayThread", true, "1"}),
+                         testing::Values(ConfinedCase{"CallerOneThread", false, "0"},
+                                         ConfinedCase{"CallerRelayThread", false, "1"},
+                                         ConfinedCase{"OrdinaryUserOneThread", true, "0"},
+                                         ConfinedCase{"OrdinaryUserRelayThread", true, "1"}),
                          [](const auto& test) { return test.param.name; });
 
 TEST_P(ConfinedRun, HasNothingThatItDoesNotNeed) {
@@ -269,11 +269,6 @@ void AwaitEvent(const Descriptor& watch, const std::string& part) {
   }
 }
 
-uint16_t PortOf(Program& echo, const std::string& protocol) {
-  return static_cast<uint16_t>(
-      std::stoi(echo.AwaitLine("net-echo: listening on " + protocol + " port ")));
-}
-
 // In the sandbox: each line that it says is one kind of traffic that worked; then servers.
 constexpr const char* kTraffic = R"(
 for gateway in 10.0.2.2 fd00::2; do
@@ -300,8 +295,8 @@ TEST_P(ConfinedRun, AllTrafficAndOrdersGetAlong) {
               0);
     const NameServer names;
     Program echo({"net-echo", "--tcp", "0", "--udp", "0"});
-    const std::string tcp = std::to_string(PortOf(echo, "TCP"));
-    const std::string udp = std::to_string(PortOf(echo, "UDP"));
+    const std::string tcp = std::to_string(EchoPort(echo, "TCP"));
+    const std::string udp = std::to_string(EchoPort(echo, "UDP"));
     TemporaryFolder folder;
     std::ofstream(folder / "resolv.conf") << "nameserver 127.0.0.1\n";
     ASSERT_EQ(mkfifo((folder / "end").c_str(), 0666), 0);

@@ -26,16 +26,11 @@ namespace {
 using testing::HasSubstr;
 using testing::StartsWith;
 
-uint16_t PortOf(Program& echo, const std::string& protocol) {
-  return static_cast<uint16_t>(
-      std::stoi(echo.AwaitLine("net-echo: listening on " + protocol + " port ")));
-}
-
 TEST(NetEcho, EchoesBothFamiliesAndProtocols) {
   InOwnNamespaces([] {
     Program echo({"net-echo", "--tcp", "0", "--udp", "0"});
-    const uint16_t tcp = PortOf(echo, "TCP");
-    const uint16_t udp = PortOf(echo, "UDP");
+    const uint16_t tcp = EchoPort(echo, "TCP");
+    const uint16_t udp = EchoPort(echo, "UDP");
     for (const int family : {AF_INET, AF_INET6}) {
       const Peer stream(family, SOCK_STREAM, tcp);
       stream.Send("hello");
@@ -55,7 +50,7 @@ TEST(NetEcho, EchoesBothFamiliesAndProtocols) {
 TEST(NetEcho, EchoesTheRestAfterTheEndOfTheStream) {
   InOwnNamespaces([] {
     Program echo({"net-echo", "--tcp", "0", "--bind", "127.0.0.1"});
-    const Peer peer(AF_INET, SOCK_STREAM, PortOf(echo, "TCP"));
+    const Peer peer(AF_INET, SOCK_STREAM, EchoPort(echo, "TCP"));
     std::string text(8 << 20, ' ');
     for (size_t i = 0; i < text.size(); ++i) text[i] = char('a' + i * i % 23);
     std::jthread sender([&] {
@@ -69,7 +64,7 @@ TEST(NetEcho, EchoesTheRestAfterTheEndOfTheStream) {
 TEST(NetEcho, ServesManyConnectionsAtOnce) {
   InOwnNamespaces([] {
     Program echo({"net-echo", "--tcp", "0"});
-    const uint16_t port = PortOf(echo, "TCP");
+    const uint16_t port = EchoPort(echo, "TCP");
     std::vector<std::unique_ptr<Peer>> peers;
     for (int i = 0; i < 500; ++i) {
       peers.push_back(std::make_unique<Peer>(i % 2 ? AF_INET6 : AF_INET, SOCK_STREAM, port));
@@ -82,7 +77,7 @@ TEST(NetEcho, ServesManyConnectionsAtOnce) {
 TEST(NetEcho, SeveralAddressesShareAChosenPort) {
   InOwnNamespaces([] {
     Program echo({"net-echo", "--tcp", "0", "--bind", "127.0.0.1", "--bind", "::1"});
-    const uint16_t port = PortOf(echo, "TCP");
+    const uint16_t port = EchoPort(echo, "TCP");
     for (const int family : {AF_INET, AF_INET6}) {
       const Peer peer(family, SOCK_STREAM, port);
       peer.Send("x");
@@ -103,7 +98,7 @@ TEST(NetEcho, RefusesWithOneSentence) {
   EXPECT_THAT(address.errors, HasSubstr("here"));
   InOwnNamespaces([] {
     Program first({"net-echo", "--tcp", "0", "--bind", "127.0.0.1"});
-    const std::string port = std::to_string(PortOf(first, "TCP"));
+    const std::string port = std::to_string(EchoPort(first, "TCP"));
     const Outcome second = RunProgram({"net-echo", "--tcp", port, "--bind", "127.0.0.1"});
     EXPECT_EQ(second.status, 1);
     EXPECT_EQ(second.errors,
@@ -144,7 +139,7 @@ TEST_P(RunToHost, ACommandTalksToAServer) {
   InOwnNamespaces([] {
     Program echo({"net-echo", "--tcp", "0"});
     const Outcome outcome =
-        Bash(PortOf(echo, "TCP"), "echo hello >&3; read -r line <&3; echo \"got $line\"");
+        Bash(EchoPort(echo, "TCP"), "echo hello >&3; read -r line <&3; echo \"got $line\"");
     EXPECT_EQ(outcome.output, "got hello\n") << outcome.errors;
     EXPECT_EQ(outcome.status, 0);
   });
@@ -153,7 +148,7 @@ TEST_P(RunToHost, ACommandTalksToAServer) {
 TEST_P(RunToHost, OnlyIfTheLoopbackIsOpened) {
   InOwnNamespaces([] {
     Program echo({"net-echo", "--tcp", "0"});
-    const Outcome outcome = Bash(PortOf(echo, "TCP"), "exit 0", {});
+    const Outcome outcome = Bash(EchoPort(echo, "TCP"), "exit 0", {});
     EXPECT_EQ(outcome.status, 9);
     EXPECT_THAT(outcome.errors, HasSubstr("Connection refused"));
   });

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "tests/support/places.h"
 #include "tests/tools/program.h"
 
 namespace penstock::tool {
@@ -29,11 +30,10 @@ TEST(EmbedTest, GetsAnAnswerFromTheGatewayAndEnds) {
 
 // The part of an example between two markers, and the README's block of the same name.
 void ExpectQuoted(const std::string& example, const std::string& marker) {
-  const std::string top = PENSTOCK_SOURCE_DIR;
-  const std::string source = ReadFile(top + "/tools/examples/" + example);
+  const std::string source = ReadFile(SourcePath("tools/examples/" + example));
   const std::string region = Between(source, "// [" + marker + "]\n", "// [/" + marker + "]");
   EXPECT_GT(region.size(), 100u);
-  const std::string quote = Between(ReadFile(top + "/README.md"), "<!-- " + marker + " -->\n",
+  const std::string quote = Between(ReadFile(SourcePath("README.md")), "<!-- " + marker + " -->\n",
                                     "<!-- /" + marker + " -->");
   EXPECT_EQ(quote, "```cpp\n" + region + "```\n")
       << "copy the part between the markers of tools/examples/" << example << " into README.md";

@@ -63,8 +63,8 @@ class PolicyChoiceOf : public testing::Test {
   const TemporaryFolder folder_;
 };
 
-constexpr const char* kPublic = "198.51.100.7";
-constexpr const char* kPrivate = "10.1.2.3";
+constexpr const char* kPublicAddress = "198.51.100.7";
+constexpr const char* kPrivateAddress = "10.1.2.3";
 constexpr const char* kGateway = "10.0.2.2";
 constexpr const char* kMetadata = "169.254.169.254";
 
@@ -73,41 +73,41 @@ TEST_F(PolicyChoiceOf, EachCommandHasAProfileOfItsOwn) {
   EXPECT_EQ(TextOf(run), ProfileText("public"));
   EXPECT_EQ(run.policy_option_lines, 0U);
   EXPECT_EQ(run.config.platform_policy, nullptr);
-  EXPECT_TRUE(Allows(run, kPublic));
-  EXPECT_FALSE(Allows(run, kPrivate));
+  EXPECT_TRUE(Allows(run, kPublicAddress));
+  EXPECT_FALSE(Allows(run, kPrivateAddress));
   const CommonOptions attach = Attach({});
   EXPECT_EQ(TextOf(attach), ProfileText("all"));
-  EXPECT_TRUE(Allows(attach, kPrivate));
+  EXPECT_TRUE(Allows(attach, kPrivateAddress));
   for (const CommonOptions& options : {run, attach}) {
     EXPECT_FALSE(Allows(options, kGateway));
     EXPECT_FALSE(Allows(options, kMetadata));
   }
   EXPECT_EQ(TextOf(Run({"--profile", "all"})), ProfileText("all"));
   EXPECT_EQ(TextOf(Attach({"--profile", "none"})), ProfileText("none"));
-  EXPECT_FALSE(Allows(Attach({"--profile", "none"}), kPublic));
+  EXPECT_FALSE(Allows(Attach({"--profile", "none"}), kPublicAddress));
 }
 
 TEST_F(PolicyChoiceOf, AllowAloneDeniesTheRest) {
   const CommonOptions options = Run({"--allow", "10.1.2.3:80/tcp"});
   EXPECT_EQ(TextOf(options), "allow egress 10.1.2.3:80/tcp\n" + ProfileText("none"));
   EXPECT_EQ(options.policy_option_lines, 1U);
-  EXPECT_TRUE(Allows(options, kPrivate));
-  EXPECT_FALSE(Allows(options, kPrivate, 81));
-  EXPECT_FALSE(Allows(options, kPublic));
-  EXPECT_FALSE(Allows(Attach({"--allow", "10.1.2.3"}), kPublic));
+  EXPECT_TRUE(Allows(options, kPrivateAddress));
+  EXPECT_FALSE(Allows(options, kPrivateAddress, 81));
+  EXPECT_FALSE(Allows(options, kPublicAddress));
+  EXPECT_FALSE(Allows(Attach({"--allow", "10.1.2.3"}), kPublicAddress));
 }
 
 TEST_F(PolicyChoiceOf, AllowWithAProfileAddsToIt) {
   const CommonOptions options = Run({"--profile", "public", "--allow", "10.1.2.0/24"});
-  EXPECT_TRUE(Allows(options, kPrivate));
-  EXPECT_TRUE(Allows(options, kPublic));
+  EXPECT_TRUE(Allows(options, kPrivateAddress));
+  EXPECT_TRUE(Allows(options, kPublicAddress));
   EXPECT_FALSE(Allows(options, "10.1.3.3"));
 }
 
 TEST_F(PolicyChoiceOf, DenyAloneTakesAwayFromTheProfile) {
   const CommonOptions options = Run({"--deny", "198.51.100.0/24"});
   EXPECT_EQ(TextOf(options), "deny egress 198.51.100.0/24\n" + ProfileText("public"));
-  EXPECT_FALSE(Allows(options, kPublic));
+  EXPECT_FALSE(Allows(options, kPublicAddress));
   EXPECT_TRUE(Allows(options, "203.0.113.1"));
 }
 
@@ -116,25 +116,25 @@ TEST_F(PolicyChoiceOf, RulesAreInTheOrderOfTheCommandLine) {
                           "1400", "--allow", "any"})),
               StartsWith("deny egress 10.1.2.3\nallow egress @private\ndeny egress any:25\n"
                          "allow egress any\n# --profile none\n"));
-  EXPECT_FALSE(Allows(Run({"--deny", "10.1.2.3", "--allow", "@private"}), kPrivate));
-  EXPECT_TRUE(Allows(Run({"--allow", "@private", "--deny", "10.1.2.3"}), kPrivate));
+  EXPECT_FALSE(Allows(Run({"--deny", "10.1.2.3", "--allow", "@private"}), kPrivateAddress));
+  EXPECT_TRUE(Allows(Run({"--allow", "@private", "--deny", "10.1.2.3"}), kPrivateAddress));
 }
 
 TEST_F(PolicyChoiceOf, AFileIsTheWholeRest) {
   const std::string text = "# mine\r\nallow egress 10.0.0.0/8\n\ndefault ingress deny";
   const CommonOptions options = Run({"--policy", File(text), "--deny", "10.1.2.4"});
   EXPECT_EQ(TextOf(options), "deny egress 10.1.2.4\n" + text);
-  EXPECT_TRUE(Allows(options, kPrivate));
+  EXPECT_TRUE(Allows(options, kPrivateAddress));
   EXPECT_FALSE(Allows(options, "10.1.2.4"));
-  EXPECT_FALSE(Allows(options, kPublic));
+  EXPECT_FALSE(Allows(options, kPublicAddress));
   EXPECT_EQ(TextOf(Run({"--policy", File("")})), "");
-  EXPECT_FALSE(Allows(Run({"--policy", File("")}), kPublic)) << "no rule allows it";
+  EXPECT_FALSE(Allows(Run({"--policy", File("")}), kPublicAddress)) << "no rule allows it";
 }
 
 TEST_F(PolicyChoiceOf, ThePlatformMustAllowAsWell) {
   const CommonOptions options = Run({"--profile", "all", "--platform-policy",
                                      File("deny egress 10.1.2.3\ndefault egress allow\n")});
-  EXPECT_FALSE(Allows(options, kPrivate));
+  EXPECT_FALSE(Allows(options, kPrivateAddress));
   EXPECT_TRUE(Allows(options, "10.1.2.4"));
 }
 
@@ -148,7 +148,7 @@ TEST_F(PolicyChoiceOf, HostLoopbackNamesTheHostInEveryProfile) {
   }
   const CommonOptions allowed = Run({"--allow", "10.1.2.3", "--host-loopback"});
   EXPECT_TRUE(Allows(allowed, kGateway));
-  EXPECT_FALSE(Allows(allowed, kPublic));
+  EXPECT_FALSE(Allows(allowed, kPublicAddress));
   EXPECT_EQ(allowed.policy_option_lines, 1U);
   // What is denied in so many words stays so.
   const CommonOptions denied = Run({"--host-loopback", "--deny", "@host:22"});

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tests/support/places.h"
 #include "tests/tools/policed_run.h"
 
 namespace penstock::tool {
@@ -89,8 +90,8 @@ TEST_P(Policies, OfStandardInputAreReadBeforeAnythingStarts) {
     const std::string wrong = File("wrong", "allow\n");
     const auto shell = [](const std::string& file) {
       return RunProgram({"sh", "-c",
-                         std::string(PENSTOCK_PROGRAM_DIR) +
-                             "/penstock run --static --policy - "
+                         ProgramPath("penstock") +
+                             " run --static --policy - "
                              "-- echo started < " +
                              file});
     };

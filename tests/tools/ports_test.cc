@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/places.h"
 #include "tests/tools/isolation.h"
 #include "tests/tools/peer.h"
 #include "tests/tools/program.h"
@@ -30,7 +31,7 @@ using testing::StartsWith;
 
 using Words = std::vector<std::string>;
 
-const std::string kEcho = std::string(PENSTOCK_PROGRAM_DIR) + "/net-echo";
+const std::string kEcho = ProgramPath("net-echo");
 
 // Both ways to drive the stack.
 class Ports : public testing::TestWithParam<const char*> {
@@ -132,7 +133,7 @@ TEST_P(Ports, ThatTheSystemChoseAreTold) {
 TEST_P(Ports, ArePublishedBeforeTheCommandRuns) {
   InOwnNetwork([this] {
     // The command is one of the same user, and sees the same files.
-    const std::string program = std::string(PENSTOCK_PROGRAM_DIR) + "/penstock";
+    const std::string program = ProgramPath("penstock");
     const Outcome outcome =
         RunProgram({"penstock", "run", "--relay-threads", GetParam(), "-p", "8080:80", "--control",
                     control(), "--", program, "ports", "list", "--control", control()});

@@ -20,6 +20,7 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "tests/support/places.h"
 #include "tools/penstock/namespaces.h"
 
 namespace penstock::tool {
@@ -28,7 +29,7 @@ namespace {
 constexpr int kSetupFailed = 99;
 
 std::string PathOf(const std::string& name) {
-  const std::string built = std::string(PENSTOCK_PROGRAM_DIR) + "/" + name;
+  const std::string built = ProgramPath(name);
   if (access(built.c_str(), X_OK) == 0) return built;
   for (const char* folder : {"/usr/bin/", "/bin/", "/usr/sbin/", "/sbin/"}) {
     if (access((folder + name).c_str(), X_OK) == 0) return folder + name;
@@ -196,6 +197,11 @@ std::string TemporaryFolder::AwaitMovedFile(const std::string& name) {
 std::string ReadFile(const std::string& path) {
   std::ifstream file(path);
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+uint16_t EchoPort(Program& echo, const std::string& protocol) {
+  return static_cast<uint16_t>(
+      std::stoi(echo.AwaitLine("net-echo: listening on " + protocol + " port ")));
 }
 
 }  // namespace penstock::tool

@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -80,6 +81,9 @@ class TemporaryFolder final {
 };
 
 [[nodiscard]] std::string ReadFile(const std::string& path);
+
+// Where a net-echo listens, which says so: `protocol` is "TCP" or "UDP".
+[[nodiscard]] uint16_t EchoPort(Program& echo, const std::string& protocol);
 
 }  // namespace penstock::tool
 

@@ -51,7 +51,7 @@ void ExpectNetwork(Vmm& vmm, const Echo& echo) {
   EXPECT_EQ(vmm.AskByTcp(echo.tcp, "by tcp"), "by tcp");
 }
 
-std::vector<std::string> Words(std::vector<std::string> options) {
+std::vector<std::string> ServeWords(std::vector<std::string> options) {
   options.insert(options.begin(), {"penstock", "serve", "--host-loopback"});
   return options;
 }
@@ -67,7 +67,7 @@ class Served final {
       if (option.starts_with("@")) option = folder_ / option.substr(1);
     }
     options.insert(options.begin(), {kind, path()});
-    program_.emplace(Words(std::move(options)), std::move(setup));
+    program_.emplace(ServeWords(std::move(options)), std::move(setup));
     EXPECT_EQ(program_->AwaitLine("penstock: listening at "), path());
   }
   [[nodiscard]] std::string path() const { return folder_ / "vm"; }
@@ -101,16 +101,16 @@ class Served final {
   std::optional<Program> program_;
 };
 
-struct Case {
+struct ServeCase {
   const char* name;
   const char* kind;
   const char* relay_threads;
   bool ordinary = false;  // user
 
-  friend void PrintTo(const Case& chosen, std::ostream* out) { *out << chosen.name; }
+  friend void PrintTo(const ServeCase& chosen, std::ostream* out) { *out << chosen.name; }
 };
 
-class Serve : public testing::TestWithParam<Case> {
+class Serve : public testing::TestWithParam<ServeCase> {
  protected:
   static std::function<void()> AsUser() {
     return GetParam().ordinary ? DropRoot : std::function<void()>();
@@ -123,11 +123,11 @@ class Serve : public testing::TestWithParam<Case> {
 };
 
 INSTANTIATE_TEST_SUITE_P(All, Serve,
-                         testing::Values(Case{"Stream", "--stream", "0"},
-                                         Case{"StreamRelayThread", "--stream", "1"},
-                                         Case{"Datagrams", "--dgram", "0"},
-                                         Case{"DatagramsRelayThread", "--dgram", "1"},
-                                         Case{"StreamOrdinaryUser", "--stream", "0", true}),
+                         testing::Values(ServeCase{"Stream", "--stream", "0"},
+                                         ServeCase{"StreamRelayThread", "--stream", "1"},
+                                         ServeCase{"Datagrams", "--dgram", "0"},
+                                         ServeCase{"DatagramsRelayThread", "--dgram", "1"},
+                                         ServeCase{"StreamOrdinaryUser", "--stream", "0", true}),
                          [](const auto& test) { return test.param.name; });
 
 // All of it under the list of system calls.
@@ -297,7 +297,7 @@ TEST(ServeStream, TakesItsGuestsAlong) {
     vmm.AwaitEnd();
     (void)served->Wait();
     EXPECT_TRUE(std::filesystem::exists(served.path()));
-    Program next(Words({"--stream", served.path()}));
+    Program next(ServeWords({"--stream", served.path()}));
     EXPECT_EQ(next.AwaitLine("penstock: listening at "), served.path()) << "a dead socket";
     Vmm again = Vmm::ToStream(served.path());
     again.MeetGateway();
@@ -310,13 +310,13 @@ TEST(ServeStream, ConnectsToAVmmThatListens) {
     const TemporaryFolder folder;
     std::optional<Program> penstock;
     Vmm vmm = Vmm::AtStream(folder / "vm", [&] {
-      penstock.emplace(Words({"--stream", folder / "vm", "--connect"}));
+      penstock.emplace(ServeWords({"--stream", folder / "vm", "--connect"}));
     });
     ExpectNetwork(vmm, echo);
     (void)penstock->AwaitLine("penstock: serving " + (folder / "vm"));
     vmm.Leave();
     EXPECT_EQ(penstock->Wait().status, 0);
-    const Outcome nobody = RunProgram(Words({"--stream", folder / "vm", "--connect"}));
+    const Outcome nobody = RunProgram(ServeWords({"--stream", folder / "vm", "--connect"}));
     EXPECT_EQ(nobody.status, 1);
     EXPECT_THAT(nobody.errors, AllOf(StartsWith("penstock: cannot connect to "),
                                      HasSubstr("start the VMM first")));
@@ -383,7 +383,7 @@ TEST_P(ServePassed, IsServedUntilTheOtherEndIsClosed) {
     Descriptor passed;
     Vmm vmm(GetParam(), passed);
     constexpr int kPassed = 78;
-    Program penstock(Words({"--fd", std::to_string(kPassed)}), [&] {
+    Program penstock(ServeWords({"--fd", std::to_string(kPassed)}), [&] {
       if (dup2(passed.get(), kPassed) != kPassed) throw std::runtime_error("dup2");
     });
     (void)penstock.AwaitLine("penstock: serving descriptor 78");
@@ -401,7 +401,7 @@ TEST(ServePassed, ALieIsItsEnd) {
   InOwnNamespaces([] {
     Descriptor passed;
     Vmm vmm(SOCK_STREAM, passed);
-    Program penstock(Words({"--fd", "78"}), [&] {
+    Program penstock(ServeWords({"--fd", "78"}), [&] {
       if (dup2(passed.get(), 78) != 78) throw std::runtime_error("dup2");
     });
     vmm.SendRaw({0, 1, 0, 65});
@@ -417,7 +417,7 @@ TEST(ServeRefuses, WhatIsAtItsPath) {
   InOwnNamespaces([] {
     for (const char* kind : {"--stream", "--dgram"}) {
       Served first(kind);
-      const Outcome second = RunProgram(Words({kind, first.path()}));
+      const Outcome second = RunProgram(ServeWords({kind, first.path()}));
       EXPECT_EQ(second.status, 1);
       EXPECT_EQ(second.output, "");
       EXPECT_THAT(second.errors, AllOf(StartsWith("penstock: another penstock listens at "),
@@ -426,9 +426,9 @@ TEST(ServeRefuses, WhatIsAtItsPath) {
                     ? Vmm::ToStream(first.path())
                     : Vmm::ToDatagrams(first.path(), first.folder() / "own");
       vmm.MeetGateway();
-      EXPECT_EQ(RunProgram(Words({kind, first.path()})).status, 1) << "while it has a guest";
+      EXPECT_EQ(RunProgram(ServeWords({kind, first.path()})).status, 1) << "while it has a guest";
       std::ofstream(first.folder() / "file") << "precious";
-      const Outcome file = RunProgram(Words({kind, first.folder() / "file"}));
+      const Outcome file = RunProgram(ServeWords({kind, first.folder() / "file"}));
       EXPECT_EQ(file.status, 1);
       EXPECT_THAT(file.errors, HasSubstr("is there and is no socket"));
       EXPECT_EQ(ReadFile(first.folder() / "file"), "precious");
@@ -442,7 +442,7 @@ TEST(ServeRefuses, WhatNoGuestCouldBeServedWith) {
     const TemporaryFolder folder;
     Program other({"net-echo", "--tcp", "8080", "--bind", "127.0.0.1"});
     (void)other.AwaitLine("net-echo: listening");
-    const Outcome outcome = RunProgram(Words({"--stream", folder / "vm", "-p", "8080:7"}));
+    const Outcome outcome = RunProgram(ServeWords({"--stream", folder / "vm", "-p", "8080:7"}));
     EXPECT_EQ(outcome.status, 1);
     EXPECT_EQ(outcome.output, "");
     EXPECT_THAT(outcome.errors, AllOf(StartsWith("penstock: "), HasSubstr("127.0.0.1:8080")));

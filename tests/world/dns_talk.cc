@@ -21,7 +21,7 @@ constexpr uint16_t kDnsPort = 53;
 // Whose it is (two bytes), and which one (four).
 constexpr size_t kNameBytes = 6;
 // A client that is not connected by then, or not answered, has gone.
-constexpr Duration kPatience = std::chrono::seconds(120);
+constexpr Duration kAnswerPatience = std::chrono::seconds(120);
 // Connections begin within so long.
 constexpr int64_t kBeginMs = 5'000;
 // A client that never finishes waits for the stack to do so.
@@ -113,7 +113,7 @@ void DnsTalk::Connect(Client& client) {
   by_guest_[{v4 ? guest4_ : guest6_, client.connection->source_port()}] = client.index;
   note_(absl::StrCat("DNS client ", client.index, ": connects from port ",
                      client.connection->source_port()));
-  timeline_.In(kPatience, [this, &client] {
+  timeline_.In(kAnswerPatience, [this, &client] {
     if (client.connection->connected() || Broken(client)) return;
     client.gave_up = true;
     client.connection->Abort();

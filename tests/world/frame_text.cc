@@ -93,7 +93,7 @@ std::string TcpOptionsText(View options) {
   return text;
 }
 
-struct Packet {
+struct ReadPacket {
   IpAddress source;
   IpAddress destination;
   uint8_t protocol = 0;
@@ -103,11 +103,11 @@ struct Packet {
   Offload offload{};
 };
 
-std::string Addresses(const Packet& packet) {
+std::string Addresses(const ReadPacket& packet) {
   return packet.source.ToString() + " > " + packet.destination.ToString() + " ";
 }
 
-std::string Ports(const Packet& packet, uint16_t source, uint16_t destination) {
+std::string Ports(const ReadPacket& packet, uint16_t source, uint16_t destination) {
   return Endpoint{packet.source, source}.ToString() + " > " +
          Endpoint{packet.destination, destination}.ToString() + " ";
 }
@@ -119,7 +119,7 @@ std::string GsoText(const Offload& offload, size_t payload_bytes) {
   return Format(" gso %zux%zu", each, count);
 }
 
-std::string TcpText(const Packet& packet) {
+std::string TcpText(const ReadPacket& packet) {
   const auto header = Header<kTcpHeaderBytes>::At(packet.body);
   const auto ports = Header<8>::At(packet.body);
   if (!header) {
@@ -149,7 +149,7 @@ std::string TcpText(const Packet& packet) {
   return packet.claimed > packet.body.size() ? text + " cut short" : text;
 }
 
-std::string UdpText(const Packet& packet) {
+std::string UdpText(const ReadPacket& packet) {
   const auto header = Header<kUdpHeaderBytes>::At(packet.body);
   if (!header) return Addresses(packet) + CutShort("udp", packet.body);
   const std::string text = Ports(packet, header->U16<0>(), header->U16<2>()) + "udp ";
@@ -163,7 +163,7 @@ std::string UdpText(const Packet& packet) {
 
 std::string PacketText(View ip, int quote_depth, const Offload& offload);
 
-std::string Quote(const Packet& packet) {
+std::string Quote(const ReadPacket& packet) {
   const View quoted = packet.body.subspan(kIcmpHeaderBytes);
   if (packet.quote_depth >= kQuoteDepthMax) return " (" + Hex(quoted) + ")";
   return " (" + PacketText(quoted, packet.quote_depth + 1, {}) + ")";
@@ -183,7 +183,7 @@ std::string EchoText(const char* kind, const Header<kIcmpHeaderBytes>& header, s
                 unsigned{header.U16<6>()}, bytes - kIcmpHeaderBytes);
 }
 
-std::string NeighbourText(const Packet& packet, uint8_t type) {
+std::string NeighbourText(const ReadPacket& packet, uint8_t type) {
   const char* kind = type == kNeighbourSolicitation ? "nd who has " : "nd here is ";
   const auto message = Header<24>::At(packet.body);
   if (!message) return CutShort(kind, packet.body);
@@ -195,7 +195,7 @@ std::string NeighbourText(const Packet& packet, uint8_t type) {
   return text;
 }
 
-std::string IcmpText(const Packet& packet) {
+std::string IcmpText(const ReadPacket& packet) {
   const bool v4 = packet.protocol == kIpProtocolIcmpv4;
   std::string text = Addresses(packet);
   const auto header = Header<kIcmpHeaderBytes>::At(packet.body);
@@ -227,7 +227,7 @@ std::string IcmpText(const Packet& packet) {
 
 // ---------------------------------------------------------------- IP and below
 
-std::string BodyText(const Packet& packet) {
+std::string BodyText(const ReadPacket& packet) {
   switch (packet.protocol) {
     case kIpProtocolTcp:
       return TcpText(packet);
@@ -245,7 +245,7 @@ std::string BodyText(const Packet& packet) {
   return Addresses(packet) + Format("protocol %u, ", unsigned{packet.protocol}) + Hex(packet.body);
 }
 
-std::string FragmentText(const Packet& packet, uint32_t offset, bool more) {
+std::string FragmentText(const ReadPacket& packet, uint32_t offset, bool more) {
   return Addresses(packet) + Format("protocol %u fragment %u+%zu%s", unsigned{packet.protocol},
                                     offset, packet.claimed, more ? ", more" : "");
 }
@@ -259,13 +259,13 @@ std::string Ipv4Text(View ip, int quote_depth, const Offload& offload) {
     return "ipv4 with wrong lengths, " + Hex(ip);
   }
   const View body = ip.first(std::min(total, ip.size())).subspan(header_bytes);
-  const Packet packet{.source = header->Ipv4<12>(),
-                      .destination = header->Ipv4<16>(),
-                      .protocol = header->U8<9>(),
-                      .body = body,
-                      .claimed = total - header_bytes,
-                      .quote_depth = quote_depth,
-                      .offload = offload};
+  const ReadPacket packet{.source = header->Ipv4<12>(),
+                          .destination = header->Ipv4<16>(),
+                          .protocol = header->U8<9>(),
+                          .body = body,
+                          .claimed = total - header_bytes,
+                          .quote_depth = quote_depth,
+                          .offload = offload};
   const uint32_t offset = (header->U16<6>() & 0x1fffu) * 8;
   const bool more = (header->U16<6>() & 0x2000) != 0;
   if (offset == 0 && !more) return BodyText(packet);

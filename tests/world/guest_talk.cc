@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "tests/world/datagram_talk.h"
 #include "tests/world/guest_tcp.h"
 #include "tests/world/violation.h"
 
@@ -15,16 +16,12 @@ namespace {
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-// Tag, asker and host, number, length of the whole.
-constexpr size_t kHeadBytes = 16;
 constexpr uint32_t kTag = 0x47744b00;
-constexpr int64_t kBytesMin = 64;
 // So that an echo never comes in fragments.
 constexpr int64_t kEchoBytesMax = 1'200;
 constexpr size_t kSuperBytesMax = 60'000;
 constexpr size_t kIcmpHeader = 8;
-constexpr uint16_t kFirstPort = 6'000, kFirstIdentifier = 0x6100;
-constexpr Duration kReorderSlack = std::chrono::seconds(1);
+constexpr uint16_t kFirstAskerPort = 6'000, kFirstIdentifier = 0x6100;
 
 void Put(std::span<uint8_t> bytes, size_t at, uint32_t value) {
   std::memcpy(bytes.data() + at, &value, sizeof value);
@@ -80,7 +77,7 @@ GuestTalk::GuestTalk(const Scenario& scenario, Timeline& timeline, SteppedStack&
   for (uint16_t i = 0; i < askers_.size(); ++i) {
     Asker& asker = askers_[i];
     asker.echo = i % 4 == 3;
-    const uint16_t first = asker.echo ? kFirstIdentifier : kFirstPort;
+    const uint16_t first = asker.echo ? kFirstIdentifier : kFirstAskerPort;
     asker.guest = {i / 2 % 2 == 1 ? config.ipv6.guest : config.ipv4.guest,
                    static_cast<uint16_t>(first + i)};
     asker.hosts.resize(static_cast<size_t>(std::max<int64_t>(scenario_.guest_hosts, 1)));

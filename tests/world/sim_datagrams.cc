@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <boost/asio/error.hpp>
-#include <boost/asio/post.hpp>
 #include <cerrno>
 
 #include "relay/framed_task.h"
@@ -14,12 +13,6 @@ using boost::system::error_code;
 namespace {
 
 constexpr size_t kJoinedBytesMax = 65'507;
-
-void Complete(SimHost& host, SimDatagrams::Handler& handler, error_code error) {
-  if (!handler) return;
-  boost::asio::post(
-      host.io(), [handler = std::exchange(handler, nullptr), error]() mutable { handler(error); });
-}
 
 }  // namespace
 

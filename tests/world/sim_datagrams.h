@@ -31,7 +31,7 @@ namespace penstock::world {
 
 // The kernel's side of a UDP socket.
 struct SimDatagrams {
-  using Handler = absl::AnyInvocable<void(boost::system::error_code)>;
+  using Handler = SimWaitHandler;
   struct Waiting {
     DatagramPath path;
     std::vector<uint8_t> bytes;

@@ -217,6 +217,12 @@ void SimSocket::BeginConnect(HostPeer::Handler handler) {
   }
 }
 
+void Complete(SimHost& host, SimWaitHandler& handler, error_code error) {
+  if (!handler) return;
+  boost::asio::post(
+      host.io(), [handler = std::exchange(handler, nullptr), error]() mutable { handler(error); });
+}
+
 std::shared_ptr<FlowTask> MakeSimTask(std::shared_ptr<Relay> relay, FlowPipe& pipe) {
   return std::make_shared<TcpTask<SimSocket>>(std::move(relay), pipe);
 }

@@ -322,6 +322,10 @@ class SimHost final : public SocketFactory, public std::enable_shared_from_this<
   size_t open_guest_sockets_ = 0;
 };
 
+// Posts the handler if there is one, and leaves none.
+using SimWaitHandler = absl::AnyInvocable<void(boost::system::error_code)>;
+void Complete(SimHost& host, SimWaitHandler& handler, boost::system::error_code error);
+
 // RelayOptions::make_task of a simulated world.
 [[nodiscard]] std::shared_ptr<FlowTask> MakeSimTask(std::shared_ptr<Relay> relay, FlowPipe& pipe);
 

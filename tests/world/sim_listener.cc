@@ -1,22 +1,11 @@
 #include "tests/world/sim_listener.h"
 
 #include <boost/asio/error.hpp>
-#include <boost/asio/post.hpp>
 #include <cerrno>
 
 namespace penstock::world {
 
 using boost::system::error_code;
-
-namespace {
-
-void Complete(SimHost& host, SimListener::Handler& handler, error_code error) {
-  if (!handler) return;
-  boost::asio::post(
-      host.io(), [handler = std::exchange(handler, nullptr), error]() mutable { handler(error); });
-}
-
-}  // namespace
 
 SimAccepted::~SimAccepted() {
   if (peer_ != nullptr) peer_->CloseByRelay(true);

@@ -31,7 +31,7 @@ class SimAccepted final : public AcceptedSocket {
 
 // The kernel's side of a listening socket.
 struct SimListener {
-  using Handler = absl::AnyInvocable<void(boost::system::error_code)>;
+  using Handler = SimWaitHandler;
 
   explicit SimListener(SimHost& its_host) : host(its_host) {}
   void Add(std::shared_ptr<HostPeer> client);

@@ -13,6 +13,7 @@
 #include <string>
 #include <thread>
 
+#include "tests/support/places.h"
 #include "tests/world/runs.h"
 #include "tests/world/scenario.h"
 
@@ -104,8 +105,7 @@ absl::StatusOr<Scenario> ReadScenario(const std::string& path) {
 }
 
 int Keep(const Options& options, const Scenario& scenario, const std::string& violation) {
-  const std::string path =
-      std::string(PENSTOCK_SOURCE_DIR) + "/tests/simulation/kept/" + options.keep + ".scenario";
+  const std::string path = SourcePath("tests/simulation/kept/" + options.keep + ".scenario");
   if (std::filesystem::exists(path)) return Fail(path + " exists already");
   std::ofstream file(path);
   file << "# " << violation.substr(0, violation.find('\n')) << "\n" << ToText(scenario);

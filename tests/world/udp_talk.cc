@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "publisher/proxy_header.h"
 #include "stack/wire/emit.h"
+#include "tests/world/datagram_talk.h"
 #include "tests/world/guest_tcp.h"
 #include "tests/world/violation.h"
 
@@ -16,17 +17,9 @@ namespace {
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-// Tag, port, peer, number, length of the whole.
-constexpr size_t kHeadBytes = 16;
-constexpr size_t kBytesMin = 64;
 constexpr uint16_t kGuestPort = 7'000, kClientPort = 10'000;
-// A link that swaps frames holds one back for as long at most.
-constexpr Duration kReorderSlack = std::chrono::seconds(1);
 // For how long a socket of the host's may be full.
 constexpr microseconds kFullMax = milliseconds(200);
-
-// Errors of a UDP socket that end nothing.
-constexpr int kErrors[] = {ECONNREFUSED, EINTR, ENETUNREACH, EHOSTUNREACH, ENOBUFS, EPERM};
 
 IpAddress AddressOf(bool v6, const char* four, const char* six, size_t last) {
   IpAddress address = *IpAddress::Parse(v6 ? six : four);
@@ -95,7 +88,7 @@ void UdpTalk::Publish(size_t index) {
   port.socket = stack_.host().datagrams(static_cast<int>(index));
   port.socket->batch_max = static_cast<size_t>(scenario_.udp_batch);
   port.socket->error = [this] {
-    return dice_.PerMille(scenario_.udp_errors) ? dice_.OneOf(kErrors) : 0;
+    return dice_.PerMille(scenario_.udp_errors) ? dice_.OneOf(kPassingErrors) : 0;
   };
   port.socket->sent = [this, index](const Datagram& datagram) {
     OnAnswer(static_cast<uint16_t>(index), datagram.path, {datagram.data, datagram.length});

@@ -26,7 +26,13 @@
 namespace penstock::tool {
 namespace {
 
-enum class Order : uint32_t { kFurnish, kReplaceStats, kUserOf, kPathLeadsThere, kRemoveControl };
+enum class ClerkOrder : uint32_t {
+  kFurnish,
+  kReplaceStats,
+  kUserOf,
+  kPathLeadsThere,
+  kRemoveControl
+};
 
 // What comes first in both directions; `bytes` of text follow.
 struct Heading {
@@ -98,7 +104,7 @@ std::optional<Letter> ReceiveLetter(int channel) {
 }
 
 // What the host's resolv.conf says, as one of penstock's own.
-std::string TextOf(const std::vector<DnsUpstream>& upstreams) {
+std::string ResolvConfOf(const std::vector<DnsUpstream>& upstreams) {
   std::string text;
   for (const DnsUpstream& upstream : upstreams) {
     absl::StrAppend(&text, "nameserver ", upstream.endpoint.address.ToString());
@@ -155,7 +161,7 @@ class Desk final {
   }
 
   [[nodiscard]] absl::Status WriteCopy() const {
-    return WriteBelow(root_.get(), duties_.resolv_conf, TextOf(resolv_conf_->upstreams()));
+    return WriteBelow(root_.get(), duties_.resolv_conf, ResolvConfOf(resolv_conf_->upstreams()));
   }
 
   bool AnswerOne() {
@@ -168,18 +174,18 @@ class Desk final {
 
   absl::Status Do(Letter& letter) {
     number_.clear();
-    switch (static_cast<Order>(letter.order_or_result)) {
-      case Order::kFurnish:
+    switch (static_cast<ClerkOrder>(letter.order_or_result)) {
+      case ClerkOrder::kFurnish:
         return Furnish(std::move(letter.attached));
-      case Order::kReplaceStats:
+      case ClerkOrder::kReplaceStats:
         if (duties_.stats_file.empty()) break;
         return ReplaceFile(duties_.stats_file, letter.text);
-      case Order::kUserOf:
+      case ClerkOrder::kUserOf:
         return LookAtUser(letter.attached.get());
-      case Order::kPathLeadsThere:
+      case ClerkOrder::kPathLeadsThere:
         number_ = absl::StrCat(duties_.path && !duties_.path->LeadsThere() ? 0 : 1);
         return absl::OkStatus();
-      case Order::kRemoveControl:
+      case ClerkOrder::kRemoveControl:
         if (duties_.control) duties_.control->Remove();
         return absl::OkStatus();
     }
@@ -225,7 +231,7 @@ class Desk final {
 }
 
 // The answer's text.
-absl::StatusOr<std::string> Ask(int channel, Order order, std::string_view text = {},
+absl::StatusOr<std::string> Ask(int channel, ClerkOrder order, std::string_view text = {},
                                 int attached = -1) {
   const bool sent = SendLetter(channel, static_cast<uint32_t>(order), text, attached);
   std::optional<Letter> answer = sent ? ReceiveLetter(channel) : std::nullopt;
@@ -253,29 +259,29 @@ absl::StatusOr<Clerk> Clerk::Start(const ClerkDuties& duties) {
 
 Clerk::~Clerk() {
   if (process_.pid < 0) return;
-  (void)Ask(channel_.get(), Order::kRemoveControl);
+  (void)Ask(channel_.get(), ClerkOrder::kRemoveControl);
   channel_.Reset();
   while (waitpid(process_.pid, nullptr, 0) < 0 && errno == EINTR) {
   }
 }
 
 absl::Status Clerk::Furnish(int root) const {
-  return Ask(channel_.get(), Order::kFurnish, {}, root).status();
+  return Ask(channel_.get(), ClerkOrder::kFurnish, {}, root).status();
 }
 
 absl::Status Clerk::ReplaceStats(const std::string& text) const {
-  return Ask(channel_.get(), Order::kReplaceStats, text).status();
+  return Ask(channel_.get(), ClerkOrder::kReplaceStats, text).status();
 }
 
 std::optional<uid_t> Clerk::UserOf(int socket) const {
-  const absl::StatusOr<std::string> user = Ask(channel_.get(), Order::kUserOf, {}, socket);
+  const absl::StatusOr<std::string> user = Ask(channel_.get(), ClerkOrder::kUserOf, {}, socket);
   uid_t number = 0;
   if (!user.ok() || !absl::SimpleAtoi(*user, &number)) return std::nullopt;
   return number;
 }
 
 bool Clerk::PathLeadsThere() const {
-  const absl::StatusOr<std::string> answer = Ask(channel_.get(), Order::kPathLeadsThere);
+  const absl::StatusOr<std::string> answer = Ask(channel_.get(), ClerkOrder::kPathLeadsThere);
   return !answer.ok() || *answer == "1";
 }
 

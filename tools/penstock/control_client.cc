@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "tools/penstock/control.h"
 #include "tools/penstock/control_socket.h"
+#include "tools/penstock/text_table.h"
 
 namespace penstock::tool {
 namespace {
@@ -120,6 +121,10 @@ absl::Status FollowOrder(const std::string& path, const json& request,
 std::string TextOf(const json& object, const char* name) {
   const auto found = object.find(name);
   return found != object.end() && found->is_string() ? found->get<std::string>() : "?";
+}
+
+std::string PrintableOf(const json& object, const char* name) {
+  return object.contains(name) ? Printable(TextOf(object, name)) : std::string();
 }
 
 uint64_t NumberOf(const json& object, const char* name) {

@@ -34,6 +34,8 @@ struct OrderResult {
 // A member of that type, or "?" (0) if it is not there or something else.
 [[nodiscard]] std::string TextOf(const nlohmann::json& object, const char* name);
 [[nodiscard]] uint64_t NumberOf(const nlohmann::json& object, const char* name);
+// The text as a terminal may show it (text_table.h); "" if there is no such member.
+[[nodiscard]] std::string PrintableOf(const nlohmann::json& object, const char* name);
 
 }  // namespace penstock::tool
 

@@ -122,22 +122,22 @@ absl::StatusOr<json> BeginEvents(const json& arguments, Stack&) {
   return json::object();
 }
 
-struct Order {
+struct ControlOrder {
   const char* name;
   absl::StatusOr<json> (*execute)(const json& arguments, Stack& stack);
   bool subscribes = false;
 };
-constexpr Order kOrders[] = {{"ports-add", Add},
-                             {"ports-remove", Remove},
-                             {"ports-list", ListPorts},
-                             {"flows-list", ListFlows},
-                             {"policy-show", ShowPolicy},
-                             {"policy-set", SetPolicy},
-                             {"policy-explain", ExplainPolicy},
-                             {"events", BeginEvents, true}};
+constexpr ControlOrder kOrders[] = {{"ports-add", Add},
+                                    {"ports-remove", Remove},
+                                    {"ports-list", ListPorts},
+                                    {"flows-list", ListFlows},
+                                    {"policy-show", ShowPolicy},
+                                    {"policy-set", SetPolicy},
+                                    {"policy-explain", ExplainPolicy},
+                                    {"events", BeginEvents, true}};
 
 struct Request {
-  const Order* order = nullptr;
+  const ControlOrder* order = nullptr;
   json arguments;
 };
 
@@ -157,7 +157,7 @@ absl::StatusOr<Request> ReadRequest(std::string_view text) {
   if (!arguments.is_object()) return WrongRequest("\"arguments\" must be an object");
 
   std::string names;
-  for (const Order& order : kOrders) {
+  for (const ControlOrder& order : kOrders) {
     if (*command == order.name) return Request{&order, std::move(arguments)};
     absl::StrAppend(&names,
                     names.empty()                     ? ""

@@ -14,12 +14,7 @@ namespace {
 
 using nlohmann::json;
 
-// The columns from there on.
-constexpr size_t kFirstNumber = 4;
-
-std::string TextIn(const json& row, const char* name) {
-  return row.contains(name) ? Printable(TextOf(row, name)) : std::string();
-}
+constexpr size_t kFlowColumnFirstNumber = 4;
 
 }  // namespace
 
@@ -29,12 +24,12 @@ std::string FlowTable::Show(const json& rows) {
   std::map<Key, Look> now;
   for (const json& row : rows) {
     if (!row.is_object()) continue;
-    std::string from = TextIn(row, "guest");
-    std::string to = TextIn(row, "peer");
-    if (const std::string name = TextIn(row, "name"); !name.empty())
+    std::string from = PrintableOf(row, "guest");
+    std::string to = PrintableOf(row, "peer");
+    if (const std::string name = PrintableOf(row, "name"); !name.empty())
       absl::StrAppend(&to, " ", name);
-    if (TextIn(row, "direction") == "ingress") std::swap(from, to);
-    const std::string protocol = TextIn(row, "protocol");
+    if (PrintableOf(row, "direction") == "ingress") std::swap(from, to);
+    const std::string protocol = PrintableOf(row, "protocol");
     const Look look{.age = std::chrono::microseconds(NumberOf(row, "age_us")),
                     .to_host = NumberOf(row, "bytes_to_host"),
                     .to_guest = NumberOf(row, "bytes_to_guest")};
@@ -42,18 +37,18 @@ std::string FlowTable::Show(const json& rows) {
     // One that is younger than it was is another one.
     const Look since =
         found != before_.end() && found->second.age < look.age ? found->second : Look{};
-    const std::string end = TextIn(row, "end");
+    const std::string end = PrintableOf(row, "end");
     const auto rate = [&](uint64_t bytes, uint64_t before) {
       return RateText(static_cast<double>(bytes - std::min(bytes, before)), look.age - since.age);
     };
     lines.push_back(
-        {protocol, from, to, end.empty() ? TextIn(row, "state") : end, AgeText(look.age),
+        {protocol, from, to, end.empty() ? PrintableOf(row, "state") : end, AgeText(look.age),
          BytesText(static_cast<double>(look.to_host)), rate(look.to_host, since.to_host),
          BytesText(static_cast<double>(look.to_guest)), rate(look.to_guest, since.to_guest)});
     now.emplace(Key{from, to, protocol}, look);
   }
   before_ = std::move(now);
-  return lines.size() == 1 ? "no flows\n" : TextTable(lines, kFirstNumber);
+  return lines.size() == 1 ? "no flows\n" : TextTable(lines, kFlowColumnFirstNumber);
 }
 
 }  // namespace penstock::tool

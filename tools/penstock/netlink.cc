@@ -33,9 +33,9 @@ constexpr uint32_t kTransmitQueueLength = 1000;
 constexpr uint32_t kLastOfAllRoutes = 0xffff'ffff;
 
 // One request: header, fixed body, attributes; lengths are kept right as it grows.
-class Request final {
+class NetlinkRequest final {
  public:
-  Request(uint16_t type, uint16_t flags) {
+  NetlinkRequest(uint16_t type, uint16_t flags) {
     nlmsghdr header{};
     header.nlmsg_type = type;
     header.nlmsg_flags = static_cast<uint16_t>(NLM_F_REQUEST | NLM_F_ACK | flags);
@@ -84,7 +84,7 @@ ssize_t Uninterrupted(auto&& call) {
 }
 
 // Sends `request` and reads its acknowledgement; `what` opens the error.
-absl::Status Exchange(int netlink, Request request, const std::string& what) {
+absl::Status Exchange(int netlink, NetlinkRequest request, const std::string& what) {
   const std::span<const uint8_t> bytes = request.Finish();
   const ssize_t sent = Uninterrupted([&] { return send(netlink, bytes.data(), bytes.size(), 0); });
   if (sent < 0) return ErrnoStatus(what, errno);
@@ -112,8 +112,8 @@ absl::StatusOr<int> IndexOf(const std::string& name) {
 }
 
 // An RTM_NEWLINK for what is there.
-Request LinkRequest(int index, unsigned flags) {
-  Request request(RTM_NEWLINK, 0);
+NetlinkRequest LinkRequest(int index, unsigned flags) {
+  NetlinkRequest request(RTM_NEWLINK, 0);
   ifinfomsg body{};
   body.ifi_family = AF_UNSPEC;
   body.ifi_index = index;
@@ -130,13 +130,13 @@ absl::Status BringUp(int netlink, const std::string& name) {
 }
 
 absl::Status SetQueueLength(int netlink, int index) {
-  Request request = LinkRequest(index, 0);
+  NetlinkRequest request = LinkRequest(index, 0);
   request.Attribute(IFLA_TXQLEN, kTransmitQueueLength);
   return Exchange(netlink, std::move(request), "cannot set the queue length of the tap");
 }
 
 absl::Status SetMtu(int netlink, int index, uint32_t mtu) {
-  Request request = LinkRequest(index, 0);
+  NetlinkRequest request = LinkRequest(index, 0);
   request.Attribute(IFLA_MTU, mtu);
   return Exchange(netlink, std::move(request), absl::StrCat("cannot set the MTU ", mtu));
 }
@@ -154,7 +154,7 @@ absl::Status SetToken(int netlink, int index, const IpAddress& address) {
   } const nested{.family = {.rta_len = sizeof nested, .rta_type = AF_INET6},
                  .kind = {.rta_len = RTA_LENGTH(sizeof token), .rta_type = IFLA_INET6_TOKEN},
                  .token = token};
-  Request request = LinkRequest(index, 0);
+  NetlinkRequest request = LinkRequest(index, 0);
   request.Attribute(IFLA_AF_SPEC, &nested, sizeof nested);
   return Exchange(netlink, std::move(request),
                   absl::StrCat("cannot choose the address ", address.ToString()));
@@ -180,7 +180,7 @@ struct Address {
 // A new lifetime if it is there already.
 absl::Status AddAddress(int netlink, int index, const Address& added) {
   const uint32_t flags = added.seconds == DhcpLease::kForever ? IFA_F_PERMANENT : 0;
-  Request request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
+  NetlinkRequest request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
   ifaddrmsg body{};
   body.ifa_family = AddressFamily(added.address);
   body.ifa_prefixlen = static_cast<uint8_t>(added.prefix_length);
@@ -200,7 +200,7 @@ absl::Status AddAddress(int netlink, int index, const Address& added) {
 }
 
 absl::Status RemoveAddress(int netlink, int index, const Address& removed) {
-  Request request(RTM_DELADDR, 0);
+  NetlinkRequest request(RTM_DELADDR, 0);
   ifaddrmsg body{};
   body.ifa_family = AddressFamily(removed.address);
   body.ifa_prefixlen = static_cast<uint8_t>(removed.prefix_length);
@@ -212,7 +212,7 @@ absl::Status RemoveAddress(int netlink, int index, const Address& removed) {
 }
 
 absl::Status AddDefaultRoute(int netlink, int index, const IpAddress& gateway) {
-  Request request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
+  NetlinkRequest request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
   rtmsg body = DefaultRoute(gateway.family);
   body.rtm_scope = RT_SCOPE_UNIVERSE;
   body.rtm_flags = RTNH_F_ONLINK;  // the gateway needs no route of its own
@@ -311,7 +311,7 @@ absl::StatusOr<LeasedInterface> LeasedInterface::Open(const std::string& name) {
 }
 
 absl::Status LeasedInterface::AddBroadcastRoute() {
-  Request request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
+  NetlinkRequest request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
   rtmsg body = DefaultRoute(Family::kIpv4);
   body.rtm_scope = RT_SCOPE_LINK;
   request.Body(body);
@@ -327,7 +327,7 @@ absl::Status LeasedInterface::Set(const DhcpLease& lease) {
   if (lease.mtu) {
     if (absl::Status set = SetMtu(netlink_.get(), index_, *lease.mtu); !set.ok()) return set;
   }
-  Request request(RTM_DELROUTE, 0);
+  NetlinkRequest request(RTM_DELROUTE, 0);
   rtmsg body = DefaultRoute(Family::kIpv4);
   body.rtm_scope = RT_SCOPE_NOWHERE;  // any
   request.Body(body);

@@ -11,8 +11,6 @@
 namespace penstock::tool {
 namespace {
 
-using Order = PolicyOptions::Order;
-
 constexpr const char* kPolicyFooter =
     R"(A policy says what a sandbox may reach, and who may reach it: that of `penstock run` is
 made of its options, and is replaced whole by `policy set`. A second one, the platform's,
@@ -160,7 +158,7 @@ absl::Status ReadExplain(const ExplainTexts& texts, PolicyOptions& options) {
 }
 
 absl::Status CheckFiles(const PolicyOptions& options) {
-  const bool sets = options.order == Order::kSet;
+  const bool sets = options.order == PolicyOptions::Order::kSet;
   if (options.files.empty()) return Wrong("policy ", sets ? "set" : "check", " needs a FILE");
   if (sets && options.files.size() > 1) return Wrong("policy set takes one FILE");
   if (std::count(options.files.begin(), options.files.end(), "-") > 1) {
@@ -170,11 +168,12 @@ absl::Status CheckFiles(const PolicyOptions& options) {
 }
 
 absl::Status ReadOrder(const ExplainTexts& texts, PolicyOptions& options) {
-  if (options.order == Order::kExplain) return ReadExplain(texts, options);
-  if (options.order != Order::kShow) {
+  if (options.order == PolicyOptions::Order::kExplain) return ReadExplain(texts, options);
+  if (options.order != PolicyOptions::Order::kShow) {
     if (absl::Status s = CheckFiles(options); !s.ok()) return s;
   }
-  return options.order == Order::kCheck ? absl::OkStatus() : CheckControl(options.control);
+  return options.order == PolicyOptions::Order::kCheck ? absl::OkStatus()
+                                                       : CheckControl(options.control);
 }
 
 }  // namespace
@@ -211,10 +210,10 @@ absl::StatusOr<Options> ParsePolicyOrder(std::vector<std::string> arguments) {
   if (app.get_subcommands().empty()) {
     return Wrong("say what to do: penstock policy show, set, check or explain");
   }
-  options.order = show.parsed()    ? Order::kShow
-                  : set.parsed()   ? Order::kSet
-                  : check.parsed() ? Order::kCheck
-                                   : Order::kExplain;
+  options.order = show.parsed()    ? PolicyOptions::Order::kShow
+                  : set.parsed()   ? PolicyOptions::Order::kSet
+                  : check.parsed() ? PolicyOptions::Order::kCheck
+                                   : PolicyOptions::Order::kExplain;
   if (absl::Status s = ReadOrder(texts, options); !s.ok()) return s;
   return Options(std::move(options));
 }

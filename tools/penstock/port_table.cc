@@ -10,8 +10,7 @@
 namespace penstock::tool {
 namespace {
 
-// The columns from there on.
-constexpr size_t kFirstNumber = 4;
+constexpr size_t kPortColumnFirstNumber = 4;
 
 std::vector<std::string> CellsOf(const PortRow& row) {
   return {row.bound,
@@ -42,7 +41,7 @@ std::string PortTable(const std::vector<PortRow>& rows) {
   std::vector<std::vector<std::string>> lines{
       {"BOUND", "GUEST", "PROTOCOL", "IDENTITY", "LIVE", "TOTAL", "TO GUEST", "TO HOST"}};
   std::transform(rows.begin(), rows.end(), std::back_inserter(lines), CellsOf);
-  return TextTable(lines, kFirstNumber);
+  return TextTable(lines, kPortColumnFirstNumber);
 }
 
 }  // namespace penstock::tool

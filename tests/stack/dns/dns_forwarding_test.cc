@@ -14,7 +14,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr int kServFail = 2;
+constexpr int kServerFailure = 2;
 
 Bytes Named(int i) { return DnsAsk({.name = "n" + std::to_string(i) + ".test"}); }
 
@@ -68,7 +68,7 @@ TEST(DnsForwardingTest, AllDeadIsAFailureAfterFourSeconds) {
   EXPECT_TRUE(rig.Received().empty());
   rig.Wait(1ns);
   const DnsSeen seen = SeeDns(rig.Answer());
-  EXPECT_EQ(seen.rcode(), kServFail);
+  EXPECT_EQ(seen.rcode(), kServerFailure);
   EXPECT_EQ(seen.id, 0x1234);
   EXPECT_TRUE(seen.edns);
   EXPECT_EQ(rig.service.outstanding(), 0u);
@@ -117,7 +117,7 @@ TEST(DnsForwardingTest, AnUnreachableOneIsPassedOverAtOnce) {
   const DnsRig::Sent second = rig.Question();
   EXPECT_EQ(second.upstream, DnsRig::kSecond);
   rig.Fail(second, FaultKind::kNetwork);
-  EXPECT_EQ(SeeDns(rig.Answer()).rcode(), kServFail) << "both said so";
+  EXPECT_EQ(SeeDns(rig.Answer()).rcode(), kServerFailure) << "both said so";
   EXPECT_EQ(rig.counters.dns_upstream_errors.value(), 2u);
   rig.Fail(second);  // late
   EXPECT_TRUE(rig.Received().empty());
@@ -144,7 +144,7 @@ TEST(DnsForwardingTest, WithoutASocketTheUpstreamIsNotToBlame) {
   const DnsRig::Sent first = rig.Question();
   rig.Fail(first, FaultKind::kNoSocket);
   rig.Fail(rig.Question(), FaultKind::kNoSocket);
-  EXPECT_EQ(SeeDns(rig.Answer()).rcode(), kServFail);
+  EXPECT_EQ(SeeDns(rig.Answer()).rcode(), kServerFailure);
   rig.Pass();
   EXPECT_TRUE(first.socket->closed) << "another one is tried the next time";
   rig.Ask(Named(1));
@@ -301,7 +301,7 @@ TEST(DnsForwardingTest, AStreamsQuestionBeyondTheLimitFails) {
   rig.AskByStream(ask, asker, 7);
   ASSERT_EQ(asker.answers.size(), 1u);
   EXPECT_EQ(asker.answers[0].first, 7u);
-  EXPECT_EQ(SeeDns(asker.answers[0].second).rcode(), kServFail);
+  EXPECT_EQ(SeeDns(asker.answers[0].second).rcode(), kServerFailure);
 }
 
 TEST(DnsForwardingTest, WhatIsForgottenIsNotAnswered) {
@@ -370,7 +370,7 @@ TEST(DnsForwardingTest, ASilentStreamIsWaitedForLikeAnythingElse) {
   (void)rig.Question();
   rig.Wait(2s);
   ASSERT_EQ(asker.answers.size(), 1u);
-  EXPECT_EQ(SeeDns(asker.answers[0].second).rcode(), kServFail);
+  EXPECT_EQ(SeeDns(asker.answers[0].second).rcode(), kServerFailure);
   rig.Pass();
   for (const auto& socket : PlayedSockets()) EXPECT_TRUE(socket->closed);
 }

@@ -7,8 +7,6 @@
 namespace penstock {
 namespace {
 
-constexpr uint8_t kFinAck = kTcpFin | kTcpAck;
-
 class CloseTest : public FlowTest {
  protected:
   // Host first, then the guest: the stack's end is in TIME_WAIT.

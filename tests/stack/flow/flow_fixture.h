@@ -16,6 +16,10 @@
 
 namespace penstock {
 
+inline constexpr uint8_t kSynAck = kTcpSyn | kTcpAck;
+inline constexpr uint8_t kFinAck = kTcpFin | kTcpAck;
+inline constexpr uint8_t kRstAck = kTcpRst | kTcpAck;
+
 using namespace std::chrono_literals;
 
 // `count` bytes that repeat nowhere near, so that lost, doubled and displaced

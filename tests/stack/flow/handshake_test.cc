@@ -10,9 +10,6 @@
 namespace penstock {
 namespace {
 
-constexpr uint8_t kSynAck = kTcpSyn | kTcpAck;
-constexpr uint8_t kRstAck = kTcpRst | kTcpAck;
-
 class HandshakeTest : public FlowTest {};
 PENSTOCK_BOTH_FAMILIES(HandshakeTest);
 

@@ -11,9 +11,6 @@
 namespace penstock {
 namespace {
 
-constexpr uint8_t kSynAck = kTcpSyn | kTcpAck;
-constexpr uint8_t kFinAck = kTcpFin | kTcpAck;
-constexpr uint8_t kRstAck = kTcpRst | kTcpAck;
 constexpr uint16_t kServed = 53;
 
 // Whoever serves the port: the test, which has the other end as if it were a host's.

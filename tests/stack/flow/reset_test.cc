@@ -7,8 +7,6 @@
 namespace penstock {
 namespace {
 
-constexpr uint8_t kFinAck = kTcpFin | kTcpAck;
-
 class ResetTest : public FlowTest {};
 PENSTOCK_BOTH_FAMILIES(ResetTest);
 

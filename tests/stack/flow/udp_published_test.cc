@@ -14,7 +14,7 @@
 namespace penstock {
 namespace {
 
-constexpr uint16_t kGuestPort = 53;
+constexpr uint16_t kGuestUdpPort = 53;
 
 class UdpPublishedTest : public FlowTest {
  protected:
@@ -24,7 +24,7 @@ class UdpPublishedTest : public FlowTest {
   }
   [[nodiscard]] PortSpec Spec() const {
     return {.place = {.address = Loopback()},
-            .guest = {kGuestPort, kGuestPort},
+            .guest = {kGuestUdpPort, kGuestUdpPort},
             .protocol = PortProtocol::kUdp};
   }
   PublishedPort Publish() {
@@ -78,7 +78,7 @@ TEST_P(UdpPublishedTest, ClientReachesTheGuestAndIsAnswered) {
   Begin();
   const PublishedPort port = Publish();
   EXPECT_EQ(port.protocol, PortProtocol::kUdp);
-  EXPECT_EQ(port.guest, (Endpoint{Guest(GetParam()), kGuestPort}));
+  EXPECT_EQ(port.guest, (Endpoint{Guest(GetParam()), kGuestUdpPort}));
   EXPECT_EQ(port.exposure, Exposure::kLoopback);
   EXPECT_FALSE(IsFree(port.bound));
   e2e::UdpSocket client(GetParam());
@@ -141,7 +141,7 @@ TEST_P(UdpPublishedTest, TheHookDeniesAndAllows) {
   bool allow = false;
   config.ingress_hook = [&](const IngressRequest& request) {
     EXPECT_EQ(request.protocol, PortProtocol::kUdp);
-    EXPECT_EQ(request.guest_port, kGuestPort);
+    EXPECT_EQ(request.guest_port, kGuestUdpPort);
     return allow;
   };
   Begin(config);

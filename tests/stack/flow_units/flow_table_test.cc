@@ -14,7 +14,7 @@ TcpTuple TupleOf(uint16_t guest_port, uint16_t destination_port = 80) {
           .destination = {IpAddress::V4(192, 0, 2, 1), destination_port}};
 }
 
-Time At(int64_t seconds) { return Time{} + std::chrono::seconds(seconds); }
+Time AtSecond(int64_t seconds) { return Time{} + std::chrono::seconds(seconds); }
 
 TEST(FlowTableTest, FindsWhatWasAdded) {
   FlowTable table(10, 1);
@@ -128,31 +128,31 @@ TEST(FlowTableTest, VisitsThoseInUse) {
 
 TEST(TimeWaitTableTest, RemembersForAWhile) {
   TimeWaitTable table(10, std::chrono::seconds(60));
-  EXPECT_EQ(table.Find(TupleOf(1), At(0)), nullptr);
-  table.Add(TupleOf(1), {.send_next = 7, .receive_next = 9}, At(0));
-  const TimeWaitState* state = table.Find(TupleOf(1), At(59));
+  EXPECT_EQ(table.Find(TupleOf(1), AtSecond(0)), nullptr);
+  table.Add(TupleOf(1), {.send_next = 7, .receive_next = 9}, AtSecond(0));
+  const TimeWaitState* state = table.Find(TupleOf(1), AtSecond(59));
   ASSERT_NE(state, nullptr);
   EXPECT_EQ(state->send_next, 7u);
   EXPECT_EQ(state->receive_next, 9u);
-  EXPECT_EQ(table.Find(TupleOf(2), At(59)), nullptr);
-  EXPECT_EQ(table.Find(TupleOf(1), At(60)), nullptr);
+  EXPECT_EQ(table.Find(TupleOf(2), AtSecond(59)), nullptr);
+  EXPECT_EQ(table.Find(TupleOf(1), AtSecond(60)), nullptr);
 }
 
 TEST(TimeWaitTableTest, ForgetsWhenTold) {
   TimeWaitTable table(10, std::chrono::seconds(60));
-  table.Add(TupleOf(1), {}, At(0));
+  table.Add(TupleOf(1), {}, AtSecond(0));
   table.Remove(TupleOf(1));
-  EXPECT_EQ(table.Find(TupleOf(1), At(1)), nullptr);
+  EXPECT_EQ(table.Find(TupleOf(1), AtSecond(1)), nullptr);
   table.Remove(TupleOf(2));
 }
 
 TEST(TimeWaitTableTest, TheOldestGoesFirst) {
   TimeWaitTable table(3, std::chrono::seconds(60));
-  for (uint16_t i = 0; i < 5; ++i) table.Add(TupleOf(i), {.send_next = i}, At(i));
-  EXPECT_EQ(table.Find(TupleOf(0), At(5)), nullptr);
-  EXPECT_EQ(table.Find(TupleOf(1), At(5)), nullptr);
+  for (uint16_t i = 0; i < 5; ++i) table.Add(TupleOf(i), {.send_next = i}, AtSecond(i));
+  EXPECT_EQ(table.Find(TupleOf(0), AtSecond(5)), nullptr);
+  EXPECT_EQ(table.Find(TupleOf(1), AtSecond(5)), nullptr);
   for (uint16_t i = 2; i < 5; ++i) {
-    const TimeWaitState* state = table.Find(TupleOf(i), At(5));
+    const TimeWaitState* state = table.Find(TupleOf(i), AtSecond(5));
     ASSERT_NE(state, nullptr) << i;
     EXPECT_EQ(state->send_next, i);
   }
@@ -161,21 +161,21 @@ TEST(TimeWaitTableTest, TheOldestGoesFirst) {
 // A tuple that was used again rests anew, whatever becomes of its first rest.
 TEST(TimeWaitTableTest, ARepeatedTupleRestsAnew) {
   TimeWaitTable table(10, std::chrono::seconds(60));
-  table.Add(TupleOf(1), {.send_next = 1}, At(0));
+  table.Add(TupleOf(1), {.send_next = 1}, AtSecond(0));
   table.Remove(TupleOf(1));
-  table.Add(TupleOf(1), {.send_next = 2}, At(30));
+  table.Add(TupleOf(1), {.send_next = 2}, AtSecond(30));
   // The first rest is over and forgotten with this one.
-  table.Add(TupleOf(2), {}, At(70));
-  const TimeWaitState* state = table.Find(TupleOf(1), At(80));
+  table.Add(TupleOf(2), {}, AtSecond(70));
+  const TimeWaitState* state = table.Find(TupleOf(1), AtSecond(80));
   ASSERT_NE(state, nullptr);
   EXPECT_EQ(state->send_next, 2u);
-  EXPECT_EQ(table.Find(TupleOf(1), At(90)), nullptr);
+  EXPECT_EQ(table.Find(TupleOf(1), AtSecond(90)), nullptr);
 }
 
 TEST(TimeWaitTableTest, RestsForEverIfConfigured) {
   TimeWaitTable table(10, Duration::max());
-  table.Add(TupleOf(1), {}, At(100));
-  EXPECT_NE(table.Find(TupleOf(1), At(1'000'000'000)), nullptr);
+  table.Add(TupleOf(1), {}, AtSecond(100));
+  EXPECT_NE(table.Find(TupleOf(1), AtSecond(1'000'000'000)), nullptr);
 }
 
 }  // namespace

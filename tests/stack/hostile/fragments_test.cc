@@ -251,7 +251,7 @@ std::vector<Case> Ipv4Only() {
   };
 }
 
-std::vector<Case> All() {
+std::vector<Case> AllFragments() {
   std::vector<Case> all = Ipv6Only();
   for (const auto& cases :
        {Ipv4Only(), InBothFamilies(&Oversized), InBothFamilies(&Overlaps),
@@ -261,7 +261,7 @@ std::vector<Case> All() {
   return all;
 }
 
-PENSTOCK_HOSTILE(HostileFragments, All())
+PENSTOCK_HOSTILE(HostileFragments, AllFragments())
 
 }  // namespace
 }  // namespace penstock::hostile

@@ -9,10 +9,6 @@ namespace {
 
 using enum DropCause;
 
-Case One(const char* name, Family family, const Bytes& frame, DropCause cause) {
-  return {name, family, {frame}, {{cause, 1}}};
-}
-
 // lwIP 3d896ba0 and bug 24596 (options read behind the header), CVE-2020-17437's and
 // CVE-2021-31400's classes.
 std::vector<Case> Tcp(Family family) {
@@ -168,7 +164,7 @@ std::vector<Case> Ipv6() {
   };
 }
 
-std::vector<Case> All() {
+std::vector<Case> AllHeaders() {
   std::vector<Case> all = Ipv4();
   for (const auto& cases : {Ipv6(), InBothFamilies(&Tcp), InBothFamilies(&Udp)}) {
     all.insert(all.end(), cases.begin(), cases.end());
@@ -176,7 +172,7 @@ std::vector<Case> All() {
   return all;
 }
 
-PENSTOCK_HOSTILE(HostileHeaders, All())
+PENSTOCK_HOSTILE(HostileHeaders, AllHeaders())
 
 }  // namespace
 }  // namespace penstock::hostile

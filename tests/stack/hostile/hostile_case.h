@@ -39,6 +39,12 @@ void RunCase(const Case& c);
 // With the family in front of the names.
 [[nodiscard]] std::vector<Case> InBothFamilies(std::vector<Case> (*cases)(Family));
 
+// One frame, dropped for the cause.
+[[nodiscard]] inline Case One(const char* name, Family family, const Bytes& frame,
+                              DropCause cause) {
+  return {name, family, {frame}, {{cause, 1}}};
+}
+
 [[nodiscard]] inline bool IsV4(Family family) { return family == Family::kIpv4; }
 [[nodiscard]] inline IpAddress Gateway(Family family) {
   return IsV4(family) ? kGateway4 : kGateway6;

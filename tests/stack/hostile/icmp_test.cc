@@ -15,10 +15,6 @@ Transport Icmp(Family family, const IcmpSpec& spec) {
 Bytes Frame(Family family, const IcmpSpec& spec) {
   return EthernetFrame(IpPacket(ToGateway(family), Icmp(family, spec)));
 }
-Case One(const char* name, Family family, const Bytes& frame, DropCause cause) {
-  return {name, family, {frame}, {{cause, 1}}};
-}
-
 // What the stack could have sent to the guest.
 Bytes OwnPacket(Family family, const Transport& transport) {
   return IpPacket({.source = Peer(family), .destination = Guest(family)}, transport);
@@ -200,7 +196,7 @@ std::vector<Case> Discovery() {
   };
 }
 
-std::vector<Case> All() {
+std::vector<Case> AllIcmp() {
   std::vector<Case> all = Ipv4Messages();
   for (const auto& cases :
        {Discovery(), InBothFamilies(&Echoes), InBothFamilies(&Errors), InBothFamilies(&Quotes)}) {
@@ -209,7 +205,7 @@ std::vector<Case> All() {
   return all;
 }
 
-PENSTOCK_HOSTILE(HostileIcmp, All())
+PENSTOCK_HOSTILE(HostileIcmp, AllIcmp())
 
 }  // namespace
 }  // namespace penstock::hostile

@@ -18,7 +18,7 @@ namespace penstock {
 namespace {
 
 using std::chrono::nanoseconds;
-using Direction = PcapngWriter::Direction;
+using CaptureDirection = PcapngWriter::Direction;
 using LinkType = PcapngWriter::LinkType;
 
 class PcapngTest : public testing::Test {
@@ -74,7 +74,8 @@ TEST_F(PcapngTest, PacketsCarryTimeDirectionAndComment) {
   std::string head = "head", tail = "and a tail";
   const iovec parts[] = {{head.data(), head.size()}, {tail.data(), tail.size()}};
   auto writer = Create();
-  writer->Write(nanoseconds(0x0000'0123'89ab'cdef), Direction::kToGuest, parts, "gso 1460x3");
+  writer->Write(nanoseconds(0x0000'0123'89ab'cdef), CaptureDirection::kToGuest, parts,
+                "gso 1460x3");
   EXPECT_TRUE(writer->Flush().ok());
 
   const std::vector<Block> blocks = Blocks(File());
@@ -98,7 +99,7 @@ TEST_F(PcapngTest, EveryLengthIsPadded) {
   auto writer = Create();
   for (size_t length = 0; length < 9; ++length) {
     const std::vector<uint8_t> frame(length, 0xab);
-    writer->Write(nanoseconds(length), Direction::kToHost, frame, std::string(length, 'c'));
+    writer->Write(nanoseconds(length), CaptureDirection::kToHost, frame, std::string(length, 'c'));
   }
   writer.reset();
   const std::vector<Block> blocks = Blocks(File());
@@ -118,7 +119,7 @@ TEST_F(PcapngTest, EveryLengthIsPadded) {
 
 TEST_F(PcapngTest, CommentsThatNoOptionHoldsAreCut) {
   auto writer = Create();
-  writer->Write(nanoseconds(0), Direction::kToHost, std::span<const uint8_t>(),
+  writer->Write(nanoseconds(0), CaptureDirection::kToHost, std::span<const uint8_t>(),
                 std::string(100'000, 'c'));
   writer.reset();
   const std::vector<Block> blocks = Blocks(File());
@@ -130,7 +131,7 @@ TEST_F(PcapngTest, CommentsThatNoOptionHoldsAreCut) {
 TEST_F(PcapngTest, ManyLargeFramesArriveInOrder) {
   auto writer = Create();
   for (uint8_t i = 0; i < 40; ++i) {
-    writer->Write(nanoseconds(i), Direction::kToGuest, std::vector<uint8_t>(60'000, i));
+    writer->Write(nanoseconds(i), CaptureDirection::kToGuest, std::vector<uint8_t>(60'000, i));
   }
   EXPECT_GT(File().size(), 2'000'000u);
   writer.reset();
@@ -159,7 +160,7 @@ TEST_F(PcapngTest, StatisticsHaveABlockOfTheirOwn) {
 // A full disk (here: a limit on the file's size) cuts between two blocks.
 TEST_F(PcapngTest, FileThatCannotGrowEndsBehindAWholeBlock) {
   auto writer = Create();
-  writer->Write(nanoseconds(1), Direction::kToHost, std::vector<uint8_t>(1'000, 1));
+  writer->Write(nanoseconds(1), CaptureDirection::kToHost, std::vector<uint8_t>(1'000, 1));
   ASSERT_TRUE(writer->Flush().ok());
   const auto ignored = signal(SIGXFSZ, SIG_IGN);
   rlimit before{};
@@ -167,7 +168,7 @@ TEST_F(PcapngTest, FileThatCannotGrowEndsBehindAWholeBlock) {
   rlimit limit = before;
   limit.rlim_cur = File().size() + 500;
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
-  writer->Write(nanoseconds(2), Direction::kToHost, std::vector<uint8_t>(1'000, 2));
+  writer->Write(nanoseconds(2), CaptureDirection::kToHost, std::vector<uint8_t>(1'000, 2));
   const absl::Status status = writer->Flush();
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
   signal(SIGXFSZ, ignored);

@@ -27,7 +27,7 @@
 namespace penstock {
 namespace {
 
-constexpr int kPatienceMs = 5'000;
+constexpr int kTapPatienceMs = 5'000;
 
 IpAddress Gateway(Family family) { return family == Family::kIpv4 ? kGateway4 : kGateway6; }
 
@@ -48,11 +48,11 @@ sockaddr_storage ToSockaddr(const IpAddress& address, uint16_t port) {
 }
 
 // A guest's socket that has called connect to the gateway. Reads give up after
-// kPatienceMs.
+// kTapPatienceMs.
 int ConnectingSocket(Family family, int type, uint16_t port) {
   const int flags = type == SOCK_STREAM ? SOCK_NONBLOCK : 0;
   const int descriptor = socket(family == Family::kIpv4 ? AF_INET : AF_INET6, type | flags, 0);
-  const timeval patience{.tv_sec = kPatienceMs / 1000, .tv_usec = 0};
+  const timeval patience{.tv_sec = kTapPatienceMs / 1000, .tv_usec = 0};
   setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   const sockaddr_storage address = ToSockaddr(Gateway(family), port);
   const int result =
@@ -62,7 +62,7 @@ int ConnectingSocket(Family family, int type, uint16_t port) {
   return descriptor;
 }
 
-size_t SendOne(Link& link, const Bytes& bytes, const Offload& offload = {}) {
+size_t WriteOne(Link& link, const Bytes& bytes, const Offload& offload = {}) {
   const iovec part{const_cast<uint8_t*>(bytes.data()), bytes.size()};
   const FrameToGuest frame{
       .parts = {&part, 1}, .length = static_cast<uint32_t>(bytes.size()), .offload = offload};
@@ -85,7 +85,7 @@ Received ReceiveTransport(Link& link, Family family, uint8_t protocol, uint16_t 
   const size_t transport_at = ip_at + TransportAt(family) - kIpAt;
   const uint8_t version = family == Family::kIpv4 ? 4 : 6;
   pollfd entry{.fd = link.descriptor(), .events = POLLIN, .revents = 0};
-  while (poll(&entry, 1, kPatienceMs) == 1) {
+  while (poll(&entry, 1, kTapPatienceMs) == 1) {
     while (link.Receive(Time{}, {&frame, 1}) == 1) {
       const std::span<uint8_t> bytes = frame.bytes();
       if (bytes.size() < transport_at + 8 || bytes[ip_at] >> 4 != version ||
@@ -153,13 +153,13 @@ TEST_F(TapTest, DatagramsBothWaysWithOpenChecksums) {
                                                           .payload = Counting(100)}));
       char buffer[200];
       // A complete checksum, then one that the kernel has to complete.
-      ASSERT_EQ(SendOne(link, reply, {.checksum = ChecksumState::kComplete}), 1u);
+      ASSERT_EQ(WriteOne(link, reply, {.checksum = ChecksumState::kComplete}), 1u);
       EXPECT_EQ(recv(guest, buffer, sizeof buffer, 0), 100);
       MakePartial(family, kUdpNumber, 6, reply);
-      ASSERT_EQ(SendOne(link, reply,
-                        {.checksum = ChecksumState::kPartial,
-                         .checksum_start = transport_at,
-                         .checksum_offset = 6}),
+      ASSERT_EQ(WriteOne(link, reply,
+                         {.checksum = ChecksumState::kPartial,
+                          .checksum_start = transport_at,
+                          .checksum_offset = 6}),
                 1u);
       EXPECT_EQ(recv(guest, buffer, sizeof buffer, 0), 100);
       close(guest);
@@ -184,17 +184,17 @@ Connection Accept(Link& link, Family family) {
   const size_t at = TransportAt(family);
   connection.guest_port = Get16(syn.bytes, at);
   connection.acknowledgement = Get32(syn.bytes, at + 4) + 1;
-  EXPECT_EQ(SendOne(link, FrameFromGateway(
-                              family, TcpSegment({.source_port = 80,
-                                                  .destination_port = connection.guest_port,
-                                                  .sequence = connection.sequence - 1,
-                                                  .acknowledgement = connection.acknowledgement,
-                                                  .flags = kTcpSyn | kTcpAck,
-                                                  .window = 65'535,
-                                                  .options = {2, 4, 1'440 >> 8, 1'440 & 0xff}}))),
+  EXPECT_EQ(WriteOne(link, FrameFromGateway(
+                               family, TcpSegment({.source_port = 80,
+                                                   .destination_port = connection.guest_port,
+                                                   .sequence = connection.sequence - 1,
+                                                   .acknowledgement = connection.acknowledgement,
+                                                   .flags = kTcpSyn | kTcpAck,
+                                                   .window = 65'535,
+                                                   .options = {2, 4, 1'440 >> 8, 1'440 & 0xff}}))),
             1u);
   pollfd entry{.fd = connection.guest, .events = POLLOUT, .revents = 0};
-  EXPECT_EQ(poll(&entry, 1, kPatienceMs), 1);
+  EXPECT_EQ(poll(&entry, 1, kTapPatienceMs), 1);
   return connection;
 }
 
@@ -250,13 +250,13 @@ TEST_F(TapTest, SuperSegmentsToGuestArriveWhole) {
                                                .payload = data}));
       MakePartial(family, kTcpNumber, 16, frame);
       const auto at = static_cast<uint16_t>(TransportAt(family));
-      ASSERT_EQ(SendOne(**tap, frame,
-                        {.checksum = ChecksumState::kPartial,
-                         .gso = family == Family::kIpv4 ? Gso::kTcp4 : Gso::kTcp6,
-                         .checksum_start = at,
-                         .checksum_offset = 16,
-                         .segment_bytes = 1'440,
-                         .header_bytes = static_cast<uint16_t>(at + 20)}),
+      ASSERT_EQ(WriteOne(**tap, frame,
+                         {.checksum = ChecksumState::kPartial,
+                          .gso = family == Family::kIpv4 ? Gso::kTcp4 : Gso::kTcp6,
+                          .checksum_start = at,
+                          .checksum_offset = 16,
+                          .segment_bytes = 1'440,
+                          .header_bytes = static_cast<uint16_t>(at + 20)}),
                 1u);
       Bytes got(data.size());
       EXPECT_EQ(recv(connection.guest, got.data(), got.size(), MSG_WAITALL), 20'000);
@@ -289,15 +289,15 @@ TEST_F(TapTest, WithoutVirtioHeaderThereAreNoOffloads) {
           FrameFromGateway(family, UdpDatagram({.source_port = 7,
                                                 .destination_port = Get16(got.bytes, at),
                                                 .payload = Counting(100)}));
-      ASSERT_EQ(SendOne(link, reply), 1u);
+      ASSERT_EQ(WriteOne(link, reply), 1u);
       char buffer[200];
       EXPECT_EQ(recv(guest, buffer, sizeof buffer, 0), 100);
       close(guest);
     }
     EXPECT_EQ(link.frames_lost(), 0u);
     const Bytes frame = FrameFromGateway(Family::kIpv4, UdpDatagram({}));
-    EXPECT_EQ(SendOne(link, frame, {.checksum = ChecksumState::kPartial}), 1u);
-    EXPECT_EQ(SendOne(link, frame, {.gso = Gso::kTcp4}), 1u);
+    EXPECT_EQ(WriteOne(link, frame, {.checksum = ChecksumState::kPartial}), 1u);
+    EXPECT_EQ(WriteOne(link, frame, {.gso = Gso::kTcp4}), 1u);
     EXPECT_EQ(link.frames_lost(), 2u) << "what it cannot carry is counted";
   });
 }
@@ -320,7 +320,7 @@ TEST_F(TapTest, TunCarriesIpPackets) {
                                    UdpDatagram({.source_port = 7,
                                                 .destination_port = Get16(got.bytes, at),
                                                 .payload = Counting(100)}));
-      ASSERT_EQ(SendOne(**tun, reply), 1u);
+      ASSERT_EQ(WriteOne(**tun, reply), 1u);
       char buffer[200];
       EXPECT_EQ(recv(guest, buffer, sizeof buffer, 0), 100);
       close(guest);
@@ -368,7 +368,7 @@ TEST_F(TapTest, ADeviceThatWasDownWasReset) {
       const int guest = ConnectingSocket(Family::kIpv4, SOCK_DGRAM, 53);
       EXPECT_EQ(write(guest, "x", 1), 1);
       pollfd readable{.fd = link.descriptor(), .events = POLLIN, .revents = 0};
-      EXPECT_EQ(poll(&readable, 1, kPatienceMs), 1);
+      EXPECT_EQ(poll(&readable, 1, kTapPatienceMs), 1);
       Bytes room(kFrameBytesMax);
       FrameToHost frame{.room = room};
       while (link.Receive(Time{}, {&frame, 1}) == 1) {
@@ -378,7 +378,7 @@ TEST_F(TapTest, ADeviceThatWasDownWasReset) {
     await_frame();
     EXPECT_EQ(link.resets(), 0u);
     Ip("link set tap0 down");
-    EXPECT_EQ(SendOne(link, FrameFromGateway(Family::kIpv4, UdpDatagram({}))), 1u);
+    EXPECT_EQ(WriteOne(link, FrameFromGateway(Family::kIpv4, UdpDatagram({}))), 1u);
     EXPECT_EQ(link.resets(), 0u);
     Ip("link set tap0 up");
     await_frame();
@@ -394,15 +394,15 @@ TEST_F(TapTest, ErrorsOfTheDeviceAreCountedAndNeverFatal) {
     ASSERT_TRUE(tap.ok()) << tap.status();
     Link& link = **tap;
     const Bytes frame = FrameFromGateway(Family::kIpv4, UdpDatagram({}));
-    EXPECT_EQ(SendOne(link, frame), 1u);
+    EXPECT_EQ(WriteOne(link, frame), 1u);
     EXPECT_EQ(link.frames_lost(), 1u) << "the device is down";
     ConfigureGuest(true);
-    EXPECT_EQ(SendOne(link, frame), 1u);
+    EXPECT_EQ(WriteOne(link, frame), 1u);
     EXPECT_EQ(link.frames_lost(), 1u);
 
-    EXPECT_EQ(SendOne(link, Bytes(5)), 1u);  // shorter than an Ethernet header
+    EXPECT_EQ(WriteOne(link, Bytes(5)), 1u);  // shorter than an Ethernet header
     EXPECT_EQ(
-        SendOne(
+        WriteOne(
             link, frame,
             {.checksum = ChecksumState::kPartial, .checksum_start = 60'000, .checksum_offset = 6}),
         1u);
@@ -445,13 +445,13 @@ TEST_F(TapTest, EndsWhenTheDeviceIsDeleted) {
     EXPECT_FALSE(link.ended());
     Ip("link delete tap0");
     pollfd entry{.fd = link.descriptor(), .events = POLLIN, .revents = 0};
-    EXPECT_EQ(poll(&entry, 1, kPatienceMs), 1) << "the descriptor tells";
+    EXPECT_EQ(poll(&entry, 1, kTapPatienceMs), 1) << "the descriptor tells";
     Bytes room(kFrameBytesMax);
     FrameToHost frame;
     frame.room = room;
     EXPECT_EQ(link.Receive(Time{}, {&frame, 1}), 0u);
     EXPECT_TRUE(link.ended());
-    EXPECT_EQ(SendOne(link, Bytes(60)), 1u);
+    EXPECT_EQ(WriteOne(link, Bytes(60)), 1u);
     EXPECT_EQ(link.frames_lost(), 1u);
   });
 }

@@ -5,7 +5,7 @@
 namespace penstock {
 namespace {
 
-using Kind = PlainRule::Kind;
+using PlainKind = PlainRule::Kind;
 
 bool IsIn(const IpAddress& address, const char* network, int prefix_length) {
   return InPrefix(address, *IpAddress::Parse(network), prefix_length);
@@ -24,23 +24,24 @@ bool HasPort(const PlainRule& rule, uint16_t port) {
 }
 
 bool IsName(const PlainRule& rule) {
-  return rule.kind == Kind::kName || rule.kind == Kind::kNameBelow;
+  return rule.kind == PlainKind::kName || rule.kind == PlainKind::kNameBelow;
 }
 
 bool Means(const PlainRule& rule, std::string_view name) {
-  if (rule.kind == Kind::kName) return rule.name == name;
+  if (rule.kind == PlainKind::kName) return rule.name == name;
   return name.size() > rule.name.size() + 1 && name.ends_with("." + rule.name);
 }
 
 bool HasAddress(const PlainRule& rule, const IpAddress& address, AddressGroup group) {
-  if (rule.kind == Kind::kAny) return true;
-  if (rule.kind == Kind::kGroup) return rule.group == group;
+  if (rule.kind == PlainKind::kAny) return true;
+  if (rule.kind == PlainKind::kGroup) return rule.group == group;
   return InPrefix(address, rule.address, rule.prefix_length);
 }
 
 // Group, address or network.
 bool NamesIt(const PlainRule& rule) {
-  return rule.kind == Kind::kGroup || (rule.kind == Kind::kNetwork && rule.prefix_length > 0);
+  return rule.kind == PlainKind::kGroup ||
+         (rule.kind == PlainKind::kNetwork && rule.prefix_length > 0);
 }
 
 bool IsShut(Direction direction, PolicyProtocol protocol, AddressGroup group,
@@ -83,21 +84,21 @@ std::string PlainRule::ToString() const {
   text += std::string(penstock::Name(direction)) + " ";
   const bool has_more = !ports.empty() || !tcp || !udp || !icmp;
   switch (kind) {
-    case Kind::kAny:
+    case PlainKind::kAny:
       text += "any";
       break;
-    case Kind::kGroup:
+    case PlainKind::kGroup:
       text += "@" + std::string(penstock::Name(group));
       break;
-    case Kind::kNetwork: {
+    case PlainKind::kNetwork: {
       const std::string network = address.ToString() + "/" + std::to_string(prefix_length);
       text += address.is_v6() && has_more ? "[" + network + "]" : network;
       break;
     }
-    case Kind::kNameBelow:
+    case PlainKind::kNameBelow:
       text += "*.";
       [[fallthrough]];
-    case Kind::kName:
+    case PlainKind::kName:
       text += name;
       break;
   }
@@ -176,8 +177,8 @@ PlainPolicy::Answer PlainPolicy::MayReach(const Policy::Reach& reach,
     if (is_shut && rule.allow && !NamesIt(rule) && !(host_by_icmp && rule.icmp)) return false;
     if (IsName(rule)) return Means(rule, reach.name);
     if (reach.address) return HasAddress(rule, address, group);
-    if (rule.kind == Kind::kNetwork) return rule.allow && rule.prefix_length == 0;
-    return rule.kind == Kind::kAny || rule.group == AddressGroup::kPublic;
+    if (rule.kind == PlainKind::kNetwork) return rule.allow && rule.prefix_length == 0;
+    return rule.kind == PlainKind::kAny || rule.group == AddressGroup::kPublic;
   };
   for (size_t i = 0; i < rules.size(); ++i) {
     if (!matches(rules[i])) continue;

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "tests/stack/policy/policy_question.h"
+#include "tests/support/places.h"
 
 namespace penstock {
 namespace {
@@ -367,7 +368,7 @@ TEST(PolicyText, ThereAreLimits) {
 
 // What the README shows as a policy is one.
 TEST(PolicyText, TheReadmesExamplesAreRead) {
-  std::ifstream file(PENSTOCK_SOURCE_DIR "/stack/policy/README.md");
+  std::ifstream file(SourcePath("stack/policy/README.md"));
   const std::string readme{std::istreambuf_iterator<char>(file), {}};
   const std::string begin = "```policy\n", end = "```\n";
   int count = 0;

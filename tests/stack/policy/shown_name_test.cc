@@ -11,7 +11,7 @@
 namespace penstock {
 namespace {
 
-using Kind = ShownName::Kind;
+using ShownKind = ShownName::Kind;
 using Protocol = ShownName::Protocol;
 using Bytes = std::vector<uint8_t>;
 
@@ -19,9 +19,9 @@ std::string ToString(const ShownName& shown) {
   std::string text = shown.protocol == Protocol::kTls    ? "tls "
                      : shown.protocol == Protocol::kHttp ? "http "
                                                          : "other ";
-  if (shown.kind == Kind::kNeedMore) return text + "need more";
-  if (shown.kind == Kind::kNone) return text + "none";
-  return text + (shown.kind == Kind::kName ? "name " + shown.name : "unreadable");
+  if (shown.kind == ShownKind::kNeedMore) return text + "need more";
+  if (shown.kind == ShownKind::kNone) return text + "none";
+  return text + (shown.kind == ShownKind::kName ? "name " + shown.name : "unreadable");
 }
 
 Bytes BytesOf(std::string_view text) { return {text.begin(), text.end()}; }
@@ -98,7 +98,7 @@ void ExpectShown(const Bytes& bytes, const std::string& expected) {
     const std::array pieces{all.first(at), all.subspan(at)};
     ASSERT_EQ(ToString(FindShownName(pieces)), expected) << "cut at " << at;
     const ShownName front = FindShownName(all.first(at));
-    if (front.kind == Kind::kNeedMore) continue;
+    if (front.kind == ShownKind::kNeedMore) continue;
     ASSERT_EQ(ToString(front), expected) << at << " bytes";
   }
 }

@@ -12,22 +12,22 @@ namespace {
 
 const Bytes kDuid{0, 3, 0, 1, 2, 0, 0, 0, 0, 0x15};
 
-Bytes Option(uint16_t code, const Bytes& data) {
+Bytes Option6(uint16_t code, const Bytes& data) {
   Bytes bytes(4);
   Put16(bytes, 0, code);
   Put16(bytes, 2, static_cast<uint16_t>(data.size()));
   return Concat(bytes, data);
 }
-const Bytes kClient = Option(1, kDuid);
-const Bytes kIaNa = Option(3, {0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0});
-const Bytes kIaPd = Option(25, {0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0});
+const Bytes kClient = Option6(1, kDuid);
+const Bytes kIaNa = Option6(3, {0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0});
+const Bytes kIaPd = Option6(25, {0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0});
 
 Bytes Message(uint8_t type, const Bytes& options) {
   return Concat(Bytes{type, 0xab, 0xcd, 0xef}, options);
 }
 
-Bytes Frame(const Bytes& payload, const char* to = "ff02::1:2", const char* from = "fe80::15",
-            uint16_t port = 547) {
+Bytes Frame6(const Bytes& payload, const char* to = "ff02::1:2", const char* from = "fe80::15",
+             uint16_t port = 547) {
   const bool group = Address(to).bytes[0] == 0xff;
   return EthernetFrame(
       IpPacket({.source = Address(from), .destination = Address(to)},
@@ -39,7 +39,7 @@ class Dhcpv6Test : public ServiceTest {
  protected:
   // The message that answers.
   Bytes Say(uint8_t type, const Bytes& options) {
-    const Bytes frame = React(Frame(Message(type, options)));
+    const Bytes frame = React(Frame6(Message(type, options)));
     if (frame.empty()) return {};
     EXPECT_EQ(IpAddress::From(std::span(frame).subspan(kIpAt + 24, 16)), Address("fe80::15"));
     EXPECT_EQ(Get16(frame, kTransport6At), 547);
@@ -53,7 +53,7 @@ class Dhcpv6Test : public ServiceTest {
     }
     return {};
   }
-  Bytes Ours() { return Option(2, Find(Say(11, kClient), 2)); }
+  Bytes Ours() { return Option6(2, Find(Say(11, kClient), 2)); }
 };
 
 TEST_F(Dhcpv6Test, TellsTheSettings) {
@@ -93,7 +93,7 @@ TEST_F(Dhcpv6Test, WhoWantsAnAddressIsToldThatThereIsNone) {
 
 TEST_F(Dhcpv6Test, IgnoresByName) {
   const Bytes ours = Ours();
-  const Bytes other = Option(2, {0, 3, 0, 1, 9, 9, 9, 9, 9, 9});
+  const Bytes other = Option6(2, {0, 3, 0, 1, 9, 9, 9, 9, 9, 9});
   const std::pair<uint8_t, Bytes> messages[] = {{1, {}},       {1, Concat(ours, kClient)},
                                                 {3, kClient},  {3, Concat(other, kClient)},
                                                 {3, ours},     {4, kClient},
@@ -109,7 +109,7 @@ TEST_F(Dhcpv6Test, IgnoresByName) {
     EXPECT_EQ(drop_, "dhcpv6_ignored") << int{type};
   }
   // As a relay sends it: its header is longer, and means other things.
-  EXPECT_TRUE(React(Frame(Concat(Bytes(34, 12), Option(9, Message(1, kClient))))).empty());
+  EXPECT_TRUE(React(Frame6(Concat(Bytes(34, 12), Option6(9, Message(1, kClient))))).empty());
 }
 
 TEST_F(Dhcpv6Test, MalformedMessagesAreDroppedByName) {
@@ -120,37 +120,37 @@ TEST_F(Dhcpv6Test, MalformedMessagesAreDroppedByName) {
                             Message(11, {0, 1, 0}),
                             Message(11, {0, 1, 0, 1}),
                             Message(11, {0, 1, 255, 255, 0}),
-                            Message(11, Option(1, {})),
-                            Message(11, Option(1, {0, 1})),
-                            Message(11, Option(1, Bytes(131))),
+                            Message(11, Option6(1, {})),
+                            Message(11, Option6(1, {0, 1})),
+                            Message(11, Option6(1, Bytes(131))),
                             Message(11, Concat(kClient, kClient)),
-                            Message(11, Option(2, Bytes(2))),
-                            Message(1, Concat(kClient, Option(3, Bytes(11)))),
-                            Message(1, Concat(kClient, Option(4, Bytes(3)))),
-                            Message(1, Option(25, {}))};
+                            Message(11, Option6(2, Bytes(2))),
+                            Message(1, Concat(kClient, Option6(3, Bytes(11)))),
+                            Message(1, Concat(kClient, Option6(4, Bytes(3)))),
+                            Message(1, Option6(25, {}))};
   for (const Bytes& payload : payloads) {
-    EXPECT_TRUE(React(Frame(payload)).empty());
+    EXPECT_TRUE(React(Frame6(payload)).empty());
     EXPECT_EQ(drop_, "dhcpv6_malformed");
   }
   const Bytes whole = Message(1, Concat(kClient, Concat(kIaNa, kIaPd)));
   for (size_t length = 0; length < whole.size(); ++length) {
-    (void)React(Frame(Bytes(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(length))));
+    (void)React(Frame6(Bytes(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(length))));
   }
 }
 
 TEST_F(Dhcpv6Test, ManyAssociationsAndTheLongestIdentifierFit) {
-  Bytes options = Option(1, Bytes(130, 5));
+  Bytes options = Option6(1, Bytes(130, 5));
   for (int i = 0; i < 40; ++i) options = Concat(options, kIaNa);
   EXPECT_FALSE(Say(1, options).empty());
 }
 
 TEST_F(Dhcpv6Test, OnlyTheServersGroupFromTheLinkIsListenedTo) {
   const Bytes question = Message(11, kClient);
-  EXPECT_TRUE(React(Frame(question, "fe80::5055:aff:fe00:202")).empty());
+  EXPECT_TRUE(React(Frame6(question, "fe80::5055:aff:fe00:202")).empty());
   EXPECT_EQ(drop_, "not for a service");
   for (const auto& frame :
-       {Frame(question, "ff02::1:2", "fd00::15"), Frame(question, "ff02::1:2", "fe80::15", 546),
-        Frame(question, "ff05::1:3"), Frame(question, "ff02::1:3")}) {
+       {Frame6(question, "ff02::1:2", "fd00::15"), Frame6(question, "ff02::1:2", "fe80::15", 546),
+        Frame6(question, "ff05::1:3"), Frame6(question, "ff02::1:3")}) {
     EXPECT_TRUE(React(frame).empty());
     EXPECT_EQ(drop_, "multicast");
   }

@@ -13,12 +13,6 @@
 namespace penstock {
 namespace {
 
-Bytes Pattern(size_t length) {
-  Bytes bytes(length);
-  for (size_t i = 0; i < length; ++i) bytes[i] = static_cast<uint8_t>(i * 7 + i / 256);
-  return bytes;
-}
-
 class ReassemblyTest : public ReassemblyFixture {};
 
 INSTANTIATE_TEST_SUITE_P(Families, ReassemblyTest, testing::Values(Family::kIpv4, Family::kIpv6),
@@ -31,7 +25,7 @@ Bytes Whole(IpSpec ip, const Transport& transport) {
 }
 
 TEST_P(ReassemblyTest, TheDatagramIsAsIfNobodyHadCutIt) {
-  const Transport datagram = UdpDatagram({.payload = Pattern(4000)});
+  const Transport datagram = UdpDatagram({.payload = PatternBytes(4000)});
   const auto joined = FeedAll(FragmentPackets(Ip(), datagram, 1480));
   ASSERT_TRUE(joined);
   EXPECT_EQ(joined->bytes, Whole(Ip(), datagram));
@@ -42,7 +36,7 @@ TEST_P(ReassemblyTest, TheDatagramIsAsIfNobodyHadCutIt) {
 }
 
 TEST_P(ReassemblyTest, AnyOrder) {
-  const Transport datagram = UdpDatagram({.payload = Pattern(300)});
+  const Transport datagram = UdpDatagram({.payload = PatternBytes(300)});
   const std::vector<Bytes> packets = FragmentPackets(Ip(), datagram, 80);
   ASSERT_EQ(packets.size(), 4u);
   std::vector<size_t> order(packets.size());
@@ -58,7 +52,7 @@ TEST_P(ReassemblyTest, AnyOrder) {
 
 TEST_P(ReassemblyTest, SizesAroundMultiplesOfEight) {
   for (size_t length = 1; length < 60; ++length) {
-    const Transport datagram{.protocol = 200, .bytes = Pattern(length + 8)};
+    const Transport datagram{.protocol = 200, .bytes = PatternBytes(length + 8)};
     for (const size_t piece : {size_t{8}, size_t{16}, size_t{24}}) {
       const auto packets = FragmentPackets(Ip(), datagram, piece);
       if (packets.size() == 1) continue;
@@ -76,7 +70,7 @@ TEST_P(ReassemblyTest, WhatUdpFramesCuts) {
   const size_t udp_bytes_max = payload_bytes_max() - 8;
   for (const size_t around : {size_t{1280}, size_t{2952}, size_t{8192}, udp_bytes_max - 8}) {
     for (size_t length = around; length <= around + 8; ++length) {
-      const Bytes payload = Pattern(length);
+      const Bytes payload = PatternBytes(length);
       UdpFrames frames(options, {.source = {Guest(family()), 1000},
                                  .destination = {Peer(family()), 2000},
                                  .payload = payload,
@@ -98,7 +92,7 @@ TEST_P(ReassemblyTest, WhatUdpFramesCuts) {
 }
 
 TEST_P(ReassemblyTest, TheLargestDatagram) {
-  const Transport datagram{.protocol = 200, .bytes = Pattern(payload_bytes_max())};
+  const Transport datagram{.protocol = 200, .bytes = PatternBytes(payload_bytes_max())};
   auto packets = FragmentPackets(Ip(), datagram, 1432);
   const Bytes expected = Whole(Ip(), datagram);
   const auto joined = FeedAll(packets);
@@ -122,7 +116,7 @@ TEST_P(ReassemblyTest, HeadersAreTheFirstFragments) {
     first.extensions = {{0, {0, 5, 2, 0, 0, 1, 0}}, {60, {0}}};
     second.extensions = {{0, {0, 5, 2, 0, 0, 1, 0}}};
   }
-  const Transport datagram = UdpDatagram({.payload = Pattern(40)});
+  const Transport datagram = UdpDatagram({.payload = PatternBytes(40)});
   Bytes expected = Whole(first, datagram);
   const Bytes sealed(expected.end() - 48, expected.end());
   EXPECT_FALSE(Feed(FragmentPacket(
@@ -183,14 +177,15 @@ TEST_P(ReassemblyTest, TheTransportIsParsedAsOfAnyPacket) {
   EXPECT_EQ(outcome(TcpSegment({.flags = kTcpSyn, .options = {2, 4, 5, 0xb4}}), 16),
             v4() ? "parsed" : "not joined")
       << "RFC 7112: IPv6 wants all headers in the first fragment";
-  EXPECT_EQ(outcome(TcpSegment({.flags = kTcpAck, .payload = Pattern(3000)}), 1400), "parsed");
-  EXPECT_EQ(outcome(TcpSegment({.flags = kTcpFin, .payload = Pattern(3000)}), 1400), "tcp_flags");
-  EXPECT_EQ(outcome(EchoRequest(family(), Pattern(3000)), 1400), "parsed");
+  EXPECT_EQ(outcome(TcpSegment({.flags = kTcpAck, .payload = PatternBytes(3000)}), 1400), "parsed");
+  EXPECT_EQ(outcome(TcpSegment({.flags = kTcpFin, .payload = PatternBytes(3000)}), 1400),
+            "tcp_flags");
+  EXPECT_EQ(outcome(EchoRequest(family(), PatternBytes(3000)), 1400), "parsed");
   EXPECT_EQ(outcome({.protocol = 200, .bytes = Bytes(64)}, 32), "unknown_protocol");
 }
 
 TEST_P(ReassemblyTest, ChecksumsAreVerifiedWhateverTheLinkSaid) {
-  auto packets = FragmentPackets(Ip(), TcpSegment({.payload = Pattern(100)}), 64);
+  auto packets = FragmentPackets(Ip(), TcpSegment({.payload = PatternBytes(100)}), 64);
   packets.back().back() ^= 1;
   ASSERT_FALSE(Feed(packets[0]));
   const Parsed last =
@@ -210,7 +205,7 @@ TEST_P(ReassemblyTest, ChecksumsAreVerifiedWhateverTheLinkSaid) {
 TEST_P(ReassemblyTest, ADatagramCutOnTheLinkIsNoBareSum) {
   // The field holds the sum of the pseudo-header, as links that leave TCP unsegmented may
   // have it; a guest that cuts a segment itself completes it first.
-  Transport segment = TcpSegment({.payload = Pattern(100)});
+  Transport segment = TcpSegment({.payload = PatternBytes(100)});
   Bytes whole = Whole(Ip(), segment);
   Bytes transport(whole.begin() + static_cast<ptrdiff_t>(header_bytes()), whole.end());
   Put16(
@@ -235,7 +230,7 @@ INSTANTIATE_TEST_SUITE_P(Families, Ipv6ReassemblyTest, testing::Values(Family::k
 
 TEST_P(Ipv6ReassemblyTest, ExtensionHeadersMayBeBehindTheFragmentHeader) {
   // Destination options, then UDP.
-  const Transport datagram = UdpDatagram({.payload = Pattern(100)});
+  const Transport datagram = UdpDatagram({.payload = PatternBytes(100)});
   const Bytes whole =
       Whole({.source = kGuest6, .destination = kPeer6, .extensions = {{60, {0}}}}, datagram);
   const Bytes data(whole.begin() + 40, whole.end());

@@ -11,12 +11,6 @@ namespace {
 
 constexpr size_t kEthernet = 14;
 
-Bytes Pattern(size_t length) {
-  Bytes bytes(length);
-  for (size_t i = 0; i < length; ++i) bytes[i] = static_cast<uint8_t>(i * 7 + i / 256);
-  return bytes;
-}
-
 // One frame as the guest receives it, its buffers copied together.
 struct Sent {
   Bytes frame;
@@ -98,7 +92,7 @@ INSTANTIATE_TEST_SUITE_P(Families, UdpFramesTest, testing::Values(Family::kIpv4,
 TEST_P(UdpFramesTest, WhatFitsIsOneFrame) {
   const size_t whole_max = 1500 - (v4() ? 20 : 40) - 8;
   for (const size_t length : {size_t{0}, size_t{1}, size_t{9}, whole_max}) {
-    const Bytes payload = Pattern(length);
+    const Bytes payload = PatternBytes(length);
     const std::vector<Sent> sent = Send(payload);
     ASSERT_EQ(sent.size(), 1u) << length;
     EXPECT_EQ(sent[0].offload.checksum, ChecksumState::kComplete);
@@ -117,7 +111,7 @@ TEST_P(UdpFramesTest, WhatFitsIsOneFrame) {
 }
 
 TEST_P(UdpFramesTest, AByteMoreMakesTwo) {
-  EXPECT_EQ(Send(Pattern(1500 - (v4() ? 20 : 40) - 8 + 1)).size(), 2u);
+  EXPECT_EQ(Send(PatternBytes(1500 - (v4() ? 20 : 40) - 8 + 1)).size(), 2u);
 }
 
 TEST_P(UdpFramesTest, FragmentsAreTheDatagram) {
@@ -125,7 +119,7 @@ TEST_P(UdpFramesTest, FragmentsAreTheDatagram) {
     options_.limits.mtu = mtu;
     for (const size_t around : {size_t{1500}, size_t{2952}, size_t{8192}, size_t{65'500}}) {
       for (size_t length = around; length < around + 8; ++length) {
-        const Bytes payload = Pattern(length);
+        const Bytes payload = PatternBytes(length);
         const std::vector<Sent> sent = Send(payload);
         if (sent.size() == 1) continue;
         ExpectDatagram(Joined(sent), payload);
@@ -135,7 +129,7 @@ TEST_P(UdpFramesTest, FragmentsAreTheDatagram) {
 }
 
 TEST_P(UdpFramesTest, TheLargestDatagramPassesEachMtu) {
-  const Bytes payload = Pattern(payload_bytes_max());
+  const Bytes payload = PatternBytes(payload_bytes_max());
   for (const uint32_t mtu : {1280u, 65'521u, 65'535u}) {
     options_.limits.mtu = mtu;
     const std::vector<Sent> sent = Send(payload);
@@ -148,7 +142,7 @@ TEST_P(UdpFramesTest, TheLargestDatagramPassesEachMtu) {
 }
 
 TEST_P(UdpFramesTest, FragmentsAreToldApartByTheirIdentification) {
-  for (const Sent& sent : Send(Pattern(4000))) {
+  for (const Sent& sent : Send(PatternBytes(4000))) {
     if (v4()) {
       EXPECT_EQ(Get16(sent.frame, kIpAt + 4), 0x0304);
       EXPECT_EQ(Get16(sent.frame, kIpAt + 6) & 0x4000, 0) << "don't fragment";
@@ -163,7 +157,7 @@ TEST_P(UdpFramesTest, FragmentsAreToldApartByTheirIdentification) {
 }
 
 TEST_P(UdpFramesTest, PayloadLeavesFromWhereItLies) {
-  const Bytes payload = Pattern(4000);
+  const Bytes payload = PatternBytes(4000);
   UdpFrames frames(options_, Datagram(payload));
   const uint8_t* at = payload.data();
   while (const auto frame = frames.Next()) {
@@ -175,14 +169,14 @@ TEST_P(UdpFramesTest, PayloadLeavesFromWhereItLies) {
 
 TEST_P(UdpFramesTest, PartialChecksumIsForWholeDatagrams) {
   options_.partial_checksum = true;
-  const std::vector<Sent> sent = Send(Pattern(100));
+  const std::vector<Sent> sent = Send(PatternBytes(100));
   ASSERT_EQ(sent.size(), 1u);
   EXPECT_EQ(sent[0].offload.checksum, ChecksumState::kPartial);
   EXPECT_EQ(sent[0].offload.checksum_start, TransportAt(family()));
   EXPECT_EQ(sent[0].offload.checksum_offset, 6);
   EXPECT_EQ(Get16(sent[0].frame, TransportAt(family()) + 6),
             PseudoHeaderSum(Peer(family()), Guest(family()), 17, 108));
-  const Bytes payload = Pattern(4000);
+  const Bytes payload = PatternBytes(4000);
   ExpectDatagram(Joined(Send(payload)), payload);
 }
 
@@ -199,7 +193,7 @@ TEST_P(UdpFramesTest, AChecksumOfZeroIsSentAsAllOnes) {
 TEST_P(UdpFramesTest, LinkWithoutEthernetHasNoLinkHeader) {
   options_.limits.link = {.ethernet = false};
   options_.partial_checksum = true;
-  const std::vector<Sent> sent = Send(Pattern(10));
+  const std::vector<Sent> sent = Send(PatternBytes(10));
   ASSERT_EQ(sent.size(), 1u);
   EXPECT_EQ(sent[0].frame.size(), TransportAt(family()) - kIpAt + 18);
   EXPECT_EQ(sent[0].frame[0] >> 4, v4() ? 4 : 6);
@@ -208,7 +202,7 @@ TEST_P(UdpFramesTest, LinkWithoutEthernetHasNoLinkHeader) {
 
 // An echo reply, say, longer than the MTU.
 TEST_P(UdpFramesTest, WhatWasEmittedWholeIsCutToo) {
-  const Bytes message = Pattern(4000);
+  const Bytes message = PatternBytes(4000);
   Bytes packet(48);
   const IpHeaderFields ip{.source = Peer(family()),
                           .destination = Guest(family()),
