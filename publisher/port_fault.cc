@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
+#include "publisher/ascii.h"
 
 namespace penstock {
 namespace {
@@ -26,10 +26,10 @@ Found InterfaceFault(const std::string& name, Part part) {
   const std::string named = Sentence("the interface \"", name, "\"");
   if (name.empty()) return At(part, "the interface's name is empty");
   const auto wrong = std::find_if(name.begin(), name.end(), [](char c) {
-    return !absl::ascii_isgraph(c) || std::string_view("/:%*[]").find(c) != std::string_view::npos;
+    return !IsPrintable(c) || std::string_view("/:%*[]").find(c) != std::string_view::npos;
   });
   const auto offset = static_cast<size_t>(wrong - name.begin());
-  if (wrong != name.end() && !absl::ascii_isgraph(*wrong)) {
+  if (wrong != name.end() && !IsPrintable(*wrong)) {
     return At(part, "an interface's name must be of printable ASCII characters", offset);
   }
   if (wrong != name.end()) {

@@ -4,7 +4,7 @@
 #include <cctype>
 #include <utility>
 
-#include "absl/strings/ascii.h"
+#include "publisher/ascii.h"
 
 namespace penstock {
 namespace {
@@ -20,9 +20,8 @@ static_assert(kPlaceBytesMax + 2 + 2 * kRangeBytesMax + kExcludedCountMax * (2 +
 
 // Made of nothing but what ports are made of.
 bool LooksLikePorts(std::string_view part) {
-  return std::all_of(part.begin(), part.end(), [](char c) {
-    return absl::ascii_isdigit(c) || c == '-' || c == ',' || c == '~';
-  });
+  return std::all_of(part.begin(), part.end(),
+                     [](char c) { return IsDigit(c) || c == '-' || c == ',' || c == '~'; });
 }
 
 bool LooksLikePlace(std::string_view part) {
@@ -97,7 +96,7 @@ absl::Status Reader::CheckCharacters() const {
         Sentence("the text has ", std::to_string(text_.size()), " characters: at most ",
                  std::to_string(kPortSpecBytesMax), " are read, publish the parts apart"));
   }
-  const auto wrong = std::find_if_not(text_.begin(), text_.end(), absl::ascii_isgraph);
+  const auto wrong = std::find_if_not(text_.begin(), text_.end(), IsPrintable);
   if (wrong == text_.end()) return absl::OkStatus();
   const std::string_view rest = text_.substr(static_cast<size_t>(wrong - text_.begin()));
   if (*wrong == ' ' || *wrong == '\t' || *wrong == '\n') {
@@ -207,8 +206,7 @@ absl::Status Reader::ReadPlace() {
     return absl::OkStatus();
   }
   if (place_->starts_with('[')) return ReadBracket(place_->substr(1, place_->size() - 2));
-  if (std::all_of(place_->begin(), place_->end(),
-                  [](char c) { return absl::ascii_isdigit(c) || c == '.'; })) {
+  if (std::all_of(place_->begin(), place_->end(), [](char c) { return IsDigit(c) || c == '.'; })) {
     return ReadIpv4();
   }
   if (*place_ == "localhost") {
@@ -248,7 +246,7 @@ absl::Status Reader::ReadIpv4() {
   // A zero in front makes a number octal for some programs and decimal for others.
   for (size_t at = 0; at + 1 < place_->size(); ++at) {
     const bool starts = at == 0 || (*place_)[at - 1] == '.';
-    if (starts && (*place_)[at] == '0' && absl::ascii_isdigit((*place_)[at + 1])) {
+    if (starts && (*place_)[at] == '0' && IsDigit((*place_)[at + 1])) {
       return Wrong(place_->substr(at),
                    "a number of the address has a zero in front: write it without");
     }
@@ -326,7 +324,7 @@ absl::StatusOr<uint16_t> Reader::ReadPort(std::string_view part, std::string_vie
   if (part.empty()) {
     return Wrong(part, "the ", whose, " port is missing here: write a number such as 8080");
   }
-  const auto wrong = std::find_if_not(part.begin(), part.end(), absl::ascii_isdigit);
+  const auto wrong = std::find_if_not(part.begin(), part.end(), IsDigit);
   if (wrong != part.end()) {
     return Wrong(part.substr(static_cast<size_t>(wrong - part.begin())), "the ", whose, " port \"",
                  part, "\" is no number: it must be 1 to 65535");

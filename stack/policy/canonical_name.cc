@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "absl/strings/ascii.h"
+#include "publisher/ascii.h"
 
 namespace penstock {
 namespace {}  // namespace
@@ -13,13 +13,13 @@ std::optional<std::string> CanonicalName(std::string_view name) {
   std::string canonical(name.size(), '\0');
   size_t label_bytes = 0;
   for (size_t i = 0; i < name.size(); ++i) {
-    const char c = canonical[i] = absl::ascii_tolower(name[i]);
+    const char c = canonical[i] = ToLower(name[i]);
     if (c == '.') {
       if (label_bytes == 0) return std::nullopt;
       label_bytes = 0;
       continue;
     }
-    const bool allowed = absl::ascii_isdigit(c) || absl::ascii_islower(c) || c == '-' || c == '_';
+    const bool allowed = IsDigit(c) || IsLower(c) || c == '-' || c == '_';
     if (!allowed || ++label_bytes > kLabelBytesMax) return std::nullopt;
   }
   if (label_bytes == 0) return std::nullopt;
@@ -33,8 +33,7 @@ bool LooksLikeIpv4(std::string_view name) {
   if (hexadecimal) last.remove_prefix(2);
   if (last.empty()) return hexadecimal;
   return std::all_of(last.begin(), last.end(), [hexadecimal](char c) {
-    return absl::ascii_isdigit(c) ||
-           (hexadecimal && absl::ascii_tolower(c) >= 'a' && absl::ascii_tolower(c) <= 'f');
+    return IsDigit(c) || (hexadecimal && ToLower(c) >= 'a' && ToLower(c) <= 'f');
   });
 }
 

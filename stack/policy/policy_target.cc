@@ -4,7 +4,7 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/ascii.h"
+#include "publisher/ascii.h"
 #include "publisher/text_fault.h"
 #include "stack/policy/canonical_name.h"
 
@@ -21,7 +21,7 @@ constexpr std::array kNamedGroups{
 };
 
 bool IsNumber(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), absl::ascii_isdigit);
+  return !text.empty() && std::all_of(text.begin(), text.end(), IsDigit);
 }
 
 // Made of nothing but what an IPv6 address is made of, and two colons at least; perhaps with
@@ -125,7 +125,7 @@ bool TargetReader::Split() {
   if (LooksLikeIpv6(text_.substr(0, slash))) return SplitBareIpv6();
   size_t end = std::min(text_.size(), text_.find_first_of(":/"));
   // Behind an address a number is the length of a prefix: no protocol begins with a digit.
-  if (end == slash && end + 1 < text_.size() && absl::ascii_isdigit(text_[end + 1])) {
+  if (end == slash && end + 1 < text_.size() && IsDigit(text_[end + 1])) {
     end = std::min(text_.size(), text_.find_first_of(":/", end + 1));
   }
   SplitAt(end);
@@ -136,7 +136,7 @@ bool TargetReader::SplitBareIpv6() {
   const size_t slash = text_.find('/');
   destination_ = text_;
   if (slash == std::string_view::npos || IsNumber(text_.substr(slash + 1))) return true;
-  const bool has_length = slash + 1 < text_.size() && absl::ascii_isdigit(text_[slash + 1]);
+  const bool has_length = slash + 1 < text_.size() && IsDigit(text_[slash + 1]);
   const size_t end =
       has_length ? std::min(text_.size(), text_.find_first_of(":/", slash + 1)) : slash;
   const std::string_view rest = text_.substr(end);
@@ -155,7 +155,7 @@ bool TargetReader::SplitAfterBracket() {
                  "behind the bracket come ports or protocols: write such as "
                  "[2001:db8::/32]:443/tcp");
   }
-  if (rest.size() > 1 && rest[0] == '/' && absl::ascii_isdigit(rest[1])) {
+  if (rest.size() > 1 && rest[0] == '/' && IsDigit(rest[1])) {
     return Wrong(rest, "the length of the prefix stands inside of the brackets: write such as [",
                  text_.substr(1, close - 1), "/64]");
   }

@@ -6,7 +6,7 @@
 #include <optional>
 #include <utility>
 
-#include "absl/strings/ascii.h"
+#include "publisher/ascii.h"
 #include "publisher/text_fault.h"
 #include "stack/policy/policy_target.h"
 
@@ -24,7 +24,7 @@ class LineReader final {
   [[nodiscard]] bool at_end() const { return rest_.empty(); }
   // The next word; where there is none, what is empty behind the last one.
   [[nodiscard]] std::string_view Take() {
-    const auto end = std::find_if(rest_.begin(), rest_.end(), absl::ascii_isblank);
+    const auto end = std::find_if(rest_.begin(), rest_.end(), IsBlank);
     const std::string_view word = rest_.substr(0, static_cast<size_t>(end - rest_.begin()));
     if (word.empty()) return line_.substr(behind_, 0);
     rest_.remove_prefix(word.size());
@@ -42,7 +42,7 @@ class LineReader final {
 
  private:
   void SkipSpace() {
-    while (!rest_.empty() && absl::ascii_isblank(rest_[0])) rest_.remove_prefix(1);
+    while (!rest_.empty() && IsBlank(rest_[0])) rest_.remove_prefix(1);
   }
 
   const std::string_view line_;

@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
+#include "publisher/ascii.h"
 #include "relay/endpoint.h"
 #include "stack/policy/canonical_name.h"
 
@@ -47,7 +47,7 @@ bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\v' || c == '\f' ||
 bool IsControl(char c) { return (c >= 0 && c < ' ') || c == 127; }
 bool EqualsIgnoringCase(std::string_view text, std::string_view lower) {
   return std::equal(text.begin(), text.end(), lower.begin(), lower.end(),
-                    [](char a, char b) { return absl::ascii_tolower(a) == b; });
+                    [](char a, char b) { return ToLower(a) == b; });
 }
 
 // The line at the front of `rest`, without its end, and `rest` behind it; nullopt if its end
