@@ -5,7 +5,6 @@
 #include "publisher/ascii.h"
 
 namespace penstock {
-namespace {}  // namespace
 
 std::optional<std::string> CanonicalName(std::string_view name) {
   if (name.ends_with('.')) name.remove_suffix(1);

@@ -185,7 +185,7 @@ struct Parsed {
                                 const ParseOptions& options = TestParseOptions(),
                                 const Offload& offload = {});
 
-// Bytes of which no two runs are the same.
+// Bytes that tell by their value where they belong.
 [[nodiscard]] Bytes PatternBytes(size_t length);
 
 }  // namespace penstock
